@@ -155,7 +155,7 @@ def migrate() -> None:
 @data_app.command("import")
 def data_import(
     study: str,
-    file: Annotated[Path, typer.Argument(help="A CSV file in UTF-8.")],
+    file: Annotated[Path, typer.Argument(help="A CSV file, in UTF-8 or UTF-16.")],
     by: Annotated[str, typer.Option(help="Username of who imports; their password is asked for.")],
     mapping: Annotated[
         str | None,
@@ -170,7 +170,7 @@ def data_import(
     from app import importing
     from app.imports import actions as imports
     from app.imports import reads as kept
-    from app.imports.rules import guessed, read_csv, read_mapping, require_who
+    from app.imports.rules import guessed, read_csv, read_mapping, require_who, text_of
 
     settings = Settings()
     database = open_database(settings)
@@ -178,9 +178,9 @@ def data_import(
     with reported(), database.writing() as session:
         in_use = study_in_use(session, study)
         actor = act_as(session, by, in_use)
-        header, lines = read_csv(data.decode("utf-8-sig", "replace"))
+        header, lines = read_csv(text_of(data))
         if mapping is None:
-            meaning = guessed(in_use.definition, header)
+            meaning = guessed(in_use.definition, header, lines)
         elif Path(mapping).is_file():
             meaning = read_mapping(json.loads(Path(mapping).read_text(encoding="utf-8")))
         else:

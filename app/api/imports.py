@@ -34,6 +34,7 @@ from app.importing import Report, carry_out
 from app.imports import reads
 from app.imports.actions import ACTION, REFUSED, SUBJECT, origin, save_mapping
 from app.imports.rules import Cells, FileMapping, can_be_kept, guessed, read_csv, require_who
+from app.imports.rules import text_of as csv_text
 from app.people.access import require
 from app.people.permissions import Permission
 
@@ -264,21 +265,17 @@ def import_csv(
 ) -> Response:
     """Import a CSV file as it is: the same as the import of rows, with a mapping that is kept under a name or none."""
     require(here.actor, Permission.DATA_IMPORT, action=ACTION, subject=SUBJECT)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Invalid([FieldProblem("file", "encoding", "This file is not in UTF-8. Save it as CSV UTF-8.")]) from None
     asked = ImportBody(
-        csv=text, mapping=mapping, file=file, dry_run=dry_run, all_or_nothing=all_or_nothing, why=why or None
+        csv=csv_text(data), mapping=mapping, file=file, dry_run=dry_run, all_or_nothing=all_or_nothing, why=why or None
     )
-    return _import(here, asked, None)
+    return _import(here, asked, None, data)
 
 
-def _import(here: Here, asked: ImportBody, given: Items | None) -> Response:
+def _import(here: Here, asked: ImportBody, given: Items | None, sent: bytes | None = None) -> Response:
     if (given is None) == (asked.csv is None):
         raise Invalid([FieldProblem("rows", "one", "Send either rows or csv.")])
     rows, columns = _rows(asked.csv, given)
-    mapping = _mapping(here, asked, columns)
+    mapping = _mapping(here, asked, columns, rows)
     if asked.csv is not None:
         require_who(mapping, columns)
     if asked.password:
@@ -290,7 +287,7 @@ def _import(here: Here, asked: ImportBody, given: Items | None) -> Response:
         here.the_study,
         rows,
         mapping,
-        origin=origin(asked.file, rows if asked.csv is None else asked.csv),
+        origin=origin(asked.file, sent or (rows if asked.csv is None else asked.csv)),
         dry_run=asked.dry_run,
         all_or_nothing=asked.all_or_nothing,
         signs=bool(asked.password),
@@ -315,13 +312,13 @@ def _rows(text: str | None, given: Items | None) -> tuple[Iterable[Cells], list[
     return given, list(dict.fromkeys(name for row in islice(given, 100) for name in row))
 
 
-def _mapping(here: Here, asked: ImportBody, columns: list[str]) -> FileMapping:
+def _mapping(here: Here, asked: ImportBody, columns: list[str], rows: Iterable[Cells]) -> FileMapping:
     if isinstance(asked.mapping, FileMapping):
         mapping = asked.mapping
     elif asked.mapping is not None:
         mapping = reads.mapping_named(here.session, here.the_study, asked.mapping, by=here.actor)
     else:
-        mapping = guessed(here.the_study.definition, columns)
+        mapping = guessed(here.the_study.definition, columns, rows)
     return mapping.model_copy(update={"why": asked.why}) if asked.why else mapping
 
 

@@ -32,6 +32,7 @@ from app.imports.rules import (
     FormFilled,
     NewParticipants,
     Source,
+    day_in_order,
     day_of,
     forms_filled,
     found,
@@ -272,6 +273,8 @@ class _Run:
             raise Invalid([FieldProblem("site", "choices", "There is no such site in this study. Check the column.")])
         answers = {item: self._answer(item, each, row) for item, each in new.answers.items()}
         said_of_them = {part: found(each, row.cells, blank) for part, each in new.personal.items()}
+        if isinstance(born := said_of_them.get("date_of_birth"), str):
+            said_of_them["date_of_birth"] = day_in_order(born, self.mapping.days)
         personal = PersonalData(**{part: str(value) for part, value in said_of_them.items() if value is not None})
         self._refuse_like(site.id, personal, new, row)
         made, eligibility = screen(
@@ -329,7 +332,7 @@ class _Run:
         value = found(source, row.cells, self.mapping.blank)
         if form is None or not isinstance(value, str):
             return value
-        read = read_text(form, item, value)
+        read = read_text(form, item, value, self.mapping)
         if read.problems:
             raise Invalid(read.problems)
         return read.values.get(item)
@@ -341,7 +344,7 @@ class _Run:
             message = "Consents in a file are countersigned by who imports it. Type your password again."
             raise Invalid([FieldProblem("password", "required", message)])
         require(self.by, Permission.CONSENT_COUNTERSIGN, site_id=made.site_id, subject=f"{made.code}/consent")
-        signed_on = day_of("signed_on", found(asked.signed_on, cells))
+        signed_on = day_of("signed_on", found(asked.signed_on, cells), self.mapping.days)
         if signed_on is None:
             raise Invalid([FieldProblem("signed_on", "required", "There is no day of the consent. Fill it in.")])
         paper = found(asked.paper_sha256, cells) if asked.paper_sha256 else None
@@ -373,7 +376,7 @@ class _Run:
 
     def _visit(self, study: StudyInUse, who: Participant, row: Filled) -> list[dict[str, Any]]:
         day = (
-            day_of("held_on", found(self.mapping.held_on, row.cells, self.mapping.blank))
+            day_of("held_on", found(self.mapping.held_on, row.cells, self.mapping.blank), self.mapping.days)
             if self.mapping.held_on
             else None
         )

@@ -12,7 +12,7 @@ from app.foundation.crypto.envelopes import open_sealed
 from app.foundation.database import keys_of, table_of
 from app.foundation.errors import NotFound
 from app.imports.models import ImportedParticipant, ImportFile, ImportMapping
-from app.imports.rules import FileMapping, read_mapping
+from app.imports.rules import FileMapping, read_mapping, text_of
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
@@ -87,7 +87,7 @@ def file_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> t
     text = ""
     if row.sealed is not None:
         key = keys_of(session).derive(FILE_PURPOSE)
-        text = open_sealed(key, bytes(row.sealed), bound_to=("import", row.sha256)).decode()
+        text = text_of(open_sealed(key, bytes(row.sealed), bound_to=("import", row.sha256)))
     return _uploaded(row), text
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from app.capture.typed import MISSING, WHY, Typed, check_stored, parse_typed, shortened
 from app.foundation.errors import FieldProblem, Invalid
-from app.studies.definition import Instrument, ItemType, Study
+from app.studies.definition import Instrument, Item, ItemType, Study
 
 BETWEEN = "|"  # as in an export: between the codes of one answer
 MOST_COLUMNS = 5000
@@ -26,6 +26,21 @@ NUMBERS = (ItemType.INTEGER, ItemType.SCALE, ItemType.SLIDER, ItemType.NUMBER)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 _WHOLE = re.compile(r"(-?[0-9]+)\.0+")
+_COMMA = re.compile(r"(-?[0-9]+),([0-9]+)")
+_DAY = re.compile(r"([0-9]{1,2})([./-])([0-9]{1,2})\2([0-9]{4})(.*)", re.DOTALL)
+_MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]00:00(?::00(?:\.0+)?)?")
+_SECONDS = re.compile(r"([0-9]{1,2}:[0-9]{2}):00(?:\.0+)?")
+_QUOTED = re.compile(r"\"[^\"]*\"")
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+ROWS_GUESSED_FROM = 2000
+
+
+Cells = Mapping[str, object]
 
 
 def _shape(example: dict[str, Any]) -> ConfigDict:
@@ -117,6 +132,11 @@ class FileMapping(_Part):
     instrument: Name = "instrument"
     item: Name = "item"
     value: Name = "value"
+    decimal: Literal[".", ","] = Field(default=".", description="What stands before the decimals of a number.")
+    days: Literal["ymd", "dmy", "mdy"] = Field(
+        default="ymd",
+        description="In which order days are written: 14.03.2026 (dmy), 3/14/2026 (mdy). 2026-03-14 is always read.",
+    )
     blank: tuple[Name, ...] = Field(default=(), description="Texts that stand for nothing, such as NaN.")
     missing: Name | None = Field(default=None, description="The code a required item gets whose cell is blank.")
     only: dict[Name, tuple[Name, ...]] = Field(default={}, description="Rows are passed over unless these agree.")
@@ -139,9 +159,6 @@ def read_mapping(said: object) -> FileMapping:
         ) from None
 
 
-Cells = Mapping[str, object]
-
-
 def can_be_kept(text: str) -> bool:
     """JSON may say half of a character (a lone surrogate), which is in no encoding, and NUL, which not all keep."""
     return "\x00" not in text and (text.isascii() or _SURROGATE.search(text) is None)
@@ -157,47 +174,84 @@ class Rows:
         return self.read()
 
 
+# A row of blanks: it is passed over, and counted, as a spreadsheet counts it.
+BLANK: Cells = {}
+
+
+def text_of(data: bytes) -> str:
+    """The text of a file in UTF-8, or in another Unicode that a mark at its beginning tells; Invalid otherwise."""
+    encoding = next((named for mark, named in _MARKS if data.startswith(mark)), "utf-8-sig")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        raise Invalid([FieldProblem("file", "encoding", "This file is not in UTF-8. Save it as CSV UTF-8.")]) from None
+
+
 def read_csv(text: str) -> tuple[list[str], Rows]:
-    """The columns and the rows of a CSV file, row by row; Invalid where it is none."""
+    """The columns and the rows of a CSV file, row by row; Invalid where it is none.
+
+    Blank lines before the names, a line `sep=;`, and columns at the end that have neither a name nor a cell are what
+    spreadsheets write, and are passed over.
+    """
     text = text.removeprefix("\ufeff")
     if not can_be_kept(text):
         message = "There is a NUL or half a character in this file. Save it as CSV in UTF-8 again."
         raise Invalid([FieldProblem("file", "control", message)])
-    first = next(_lines(text), "")
-    delimiter = max(",;\t", key=first.count)
+    delimiter, before, blank = "", 0, 0
+    first = ""
+    for first in _lines(text):
+        said = first.strip().lower()
+        if before == blank and said[:4] == "sep=" and len(said) == 5:
+            delimiter = said[4]
+        elif said.strip(',;\t"'):
+            break
+        else:
+            blank += 1
+        before += 1
+    outside = _QUOTED.sub("", first)
+    delimiter = delimiter or max(",;\t", key=outside.count)
 
     def lines() -> Any:
-        return csv.reader(_lines(text), delimiter=delimiter, strict=True)
+        return csv.reader(islice(_lines(text), before, None), delimiter=delimiter, strict=True)
 
     try:
         header = [name.strip() for name in next(lines(), [])]
     except csv.Error as error:
-        raise _no_csv(1, error) from None
+        raise _no_csv(before + 1, error) from None
+    while header and not header[-1]:
+        header.pop()
     if len(header) > MOST_COLUMNS:
         said = f"The first line names {len(header):,} columns; {MOST_COLUMNS:,} can be read. Send the file in parts."
         raise Invalid([FieldProblem("file", "header", said)])
-    twice = sorted(name for name, times in Counter(header).items() if times > 1)
-    if not any(header) or twice:
+    counted = Counter(header)
+    unnamed, twice = counted.pop("", 0), sorted(name for name, times in counted.items() if times > 1)
+    if not header or twice or unnamed > 1:
         said = (
-            f"The columns {', '.join(twice)[:200]} stand there twice." if twice else "The first line names no columns."
+            f"The columns {', '.join(twice)[:200]} stand there twice."
+            if twice
+            else f"{unnamed} columns have no name."
+            if header
+            else "The first line names no columns."
         )
         raise Invalid([FieldProblem("file", "header", f"{said} Give each column a name of its own.")])
 
     def cells() -> Iterator[Cells]:
+        yield from (BLANK for _ in range(blank))
         rows = lines()
         next(rows)
         while True:
             try:
                 row = next(rows, None)
             except csv.Error as error:
-                raise _no_csv(rows.line_num, error) from None
+                raise _no_csv(before + rows.line_num, error) from None
             if row is None:
                 return
-            if not any(row):
+            if not any(map(str.strip, row)):
+                yield BLANK
                 continue
-            if len(row) != len(header):
-                raise _no_csv(rows.line_num, f"{len(row)} cells under {len(header)} columns")
-            yield dict(zip(header, row, strict=True))
+            if len(row) < len(header) or any(map(str.strip, row[len(header) :])):
+                raise _no_csv(before + rows.line_num, f"{len(row)} cells under {len(header)} columns")
+            yield dict(zip(header, row, strict=False))
 
     return header, Rows(cells)
 
@@ -212,8 +266,35 @@ def _no_csv(line: int, error: object) -> Invalid:
     return Invalid([FieldProblem("file", "csv", message)])
 
 
-def guessed(study: Study, header: Sequence[str]) -> FileMapping:
-    """What the columns of a file mean that has the names of an export, or of items."""
+def guessed(study: Study, header: Sequence[str], rows: Iterable[Cells] = ()) -> FileMapping:
+    """What the columns of a file mean that has the names of an export, or of items, and how its first rows write."""
+    mapping = _columns_guessed(study, header)
+    return mapping.model_copy(update=_ways_to_write(study, mapping, islice(rows, ROWS_GUESSED_FROM)))
+
+
+def _ways_to_write(study: Study, mapping: FileMapping, rows: Iterable[Cells]) -> dict[str, str]:
+    """How decimals and days are written, where the cells of numbers and of days leave no doubt."""
+    kinds = {item.code: item.type for form in study.instruments for item in form.items}
+    numbers = {to.column for to in mapping.columns if kinds.get(to.item) in NUMBERS}
+    days = {to.column for to in mapping.columns if kinds.get(to.item) in (ItemType.DATE, ItemType.DATE_TIME)}
+    commas = points = False
+    orders = {"dmy", "mdy"}
+    seen = False
+    for cells in rows:
+        for name in numbers:
+            text = _text(cells.get(name))
+            commas, points = commas or _COMMA.fullmatch(text) is not None, points or "." in text
+        for name in days:
+            if found := _DAY.fullmatch(_text(cells.get(name))):
+                seen = True
+                first, between, second = int(found[1]), found[2], int(found[3])
+                orders -= {"mdy"} if between == "." or first > 12 else set()
+                orders -= {"dmy"} if second > 12 else set()
+    said = {"decimal": ","} if commas and not points else {}
+    return {**said, "days": next(iter(orders))} if seen and len(orders) == 1 else said
+
+
+def _columns_guessed(study: Study, header: Sequence[str]) -> FileMapping:
     if {"item", "value"} <= set(header):
         return FileMapping(layout="long")
     of_item: dict[str, set[str]] = {}
@@ -272,7 +353,9 @@ def rows_of(mapping: FileMapping, rows: Iterable[Cells]) -> Iterator[tuple[Fille
 
     def asked() -> Iterator[tuple[tuple[str, str, str], int, Cells]]:
         for number, cells in enumerate(rows, start=1):
-            if all(_text(cells.get(column)) in wanted for column, wanted in mapping.only.items()):
+            if cells is not BLANK and all(
+                _text(cells.get(column)) in wanted for column, wanted in mapping.only.items()
+            ):
                 who = _text(cells.get(mapping.participant))
                 visit, repeat = _text(found(mapping.visit, cells, mapping.blank)), _text(cells.get(mapping.repeat))
                 yield (who, visit, repeat), number, cells
@@ -322,10 +405,46 @@ def repeat_of(form: Instrument, row: Filled) -> int:
     return int(text)
 
 
-def day_of(field_name: str, said: object) -> date | None:
-    """A day as YYYY-MM-DD; Invalid when it is none."""
+def day_in_order(text: str, order: str) -> str:
+    """A day in another order as year-month-day, with what stands behind it; a text that is none as it is."""
+    found = _DAY.fullmatch(text) if order != "ymd" else None
+    if found is None:
+        return text
+    day, month = (found[1], found[3]) if order == "dmy" else (found[3], found[1])
+    return f"{found[4]}-{month:0>2}-{day:0>2}{found[5]}"
+
+
+def as_typed(mapping: FileMapping, item: Item | None, text: str) -> str:
+    """A cell in the way in which its answer is typed on the page; Invalid where it would be read as another number.
+
+    What programs add (the 3.0 of a column with gaps, midnight behind a day, seconds that are none) is left out.
+    """
+    if item is None:
+        return text
+    if item.type in NUMBERS and mapping.decimal == ",":
+        if "." in text:  # where decimals have commas, 1.000 is a thousand
+            message = (
+                f"{shortened(item.label)}: “{shortened(text)}” has a point, and this file decimal commas. Write 1234,5."
+            )
+            raise Invalid([FieldProblem(item.code, "number", message)])
+        if comma := _COMMA.fullmatch(text):
+            text = f"{comma[1]}.{comma[2]}"
+    if item.type in (*NUMBERS, ItemType.CHOICE) and (whole := _WHOLE.fullmatch(text)):
+        return whole[1]
+    if item.type in (ItemType.DATE, ItemType.DATE_TIME):
+        text = day_in_order(text, mapping.days)
+        midnight = _MIDNIGHT.fullmatch(text) if item.type is ItemType.DATE else None
+        return midnight[1] if midnight else text
+    if item.type is ItemType.TIME and (time := _SECONDS.fullmatch(text)):
+        return f"{time[1]:0>5}"
+    return text
+
+
+def day_of(field_name: str, said: object, order: str = "ymd") -> date | None:
+    """A day as YYYY-MM-DD, or in the order of the file; Invalid when it is none."""
     if said is None:
         return None
+    said = day_in_order(said, order) if isinstance(said, str) else said
     try:
         return date.fromisoformat(str(said)[:10]) if isinstance(said, str) else date.fromisoformat("")
     except ValueError:
@@ -352,7 +471,7 @@ def forms_filled(study: Study, mapping: FileMapping, row: Filled, lines: Sequenc
             where = f"{instrument}." if instrument else ""
             message = f"“{shortened(where + item)}” is not asked at “{shortened(row.visit)}”. Leave its cell blank."
             problems.append(FieldProblem(shortened(item), "not_asked", message))
-    filled = [_form(form, said[code], mapping.missing) for code, form in at_visit.items() if said[code]]
+    filled = [_form(form, said[code], mapping) for code, form in at_visit.items() if said[code]]
     if problems:
         filled.append(FormFilled("", problems=problems))
     return [each for each in filled if each.values or each.problems or each.reasons]
@@ -372,9 +491,11 @@ def _answers(mapping: FileMapping, lines: Sequence[Cells]) -> Iterator[tuple[str
             yield instrument, item + WHY, reason
 
 
-def _form(form: Instrument, said: Mapping[str, object], missing: str | None) -> FormFilled:
+def _form(form: Instrument, said: Mapping[str, object], mapping: FileMapping) -> FormFilled:
     typed: dict[str, list[str]] = {}
     stored: dict[str, object] = {}
+    unlike: list[FieldProblem] = []
+    missing = mapping.missing
     blank = set()
     codes = {item.code for item in form.items}
     for name, value in said.items():
@@ -384,9 +505,11 @@ def _form(form: Instrument, said: Mapping[str, object], missing: str | None) -> 
             continue
         item = form.item(name)
         if isinstance(value, str) and not (item and item.type is ItemType.CALCULATED):
-            text = value
-            if item is not None and (whole := _WHOLE.fullmatch(value)) and item.type in (*NUMBERS, ItemType.CHOICE):
-                text = whole[1]  # 3.0 of a table whose column had gaps
+            try:
+                text = as_typed(mapping, item, value)
+            except Invalid as problem:
+                unlike += problem.problems
+                continue
             several = item is not None and item.type is ItemType.CHOICES
             typed[name] = [each.strip() for each in text.split(BETWEEN)] if several else [text]
         else:
@@ -398,9 +521,10 @@ def _form(form: Instrument, said: Mapping[str, object], missing: str | None) -> 
     if missing is not None:
         required = {item.code for item in form.items if item.required and item.type is not ItemType.CALCULATED}
         values |= {code: {"missing": missing} for code in blank & required}
-    return FormFilled(form.code, values, read.reasons, [*read.problems, *problems], frozenset(blank))
+    return FormFilled(form.code, values, read.reasons, [*unlike, *read.problems, *problems], frozenset(blank))
 
 
-def read_text(form: Instrument, item: str, text: str) -> Typed:
+def read_text(form: Instrument, item: str, text: str, mapping: FileMapping) -> Typed:
     """One typed answer, read as a page's form reads it; of a list, with | between its codes."""
+    text = as_typed(mapping, form.item(item), text)
     return parse_typed(form, {item: text.split(BETWEEN) if BETWEEN in text else [text]})

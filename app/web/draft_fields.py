@@ -4,6 +4,7 @@ Instruments have their fields in `draft_forms`. Everything else of a file stays 
 the text itself (`studies.drafts.editing`).
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -303,6 +304,71 @@ def _fields_of(rows: Rows, data: Any, prefix: str) -> Iterator[tuple[str, Asked]
             yield f"{below}{one.way}", one
         for each in rows.inner:
             yield from _fields_of(each, data, below)
+
+
+# Two people at once
+
+
+def marks(sheet: Sheet, data: Any) -> str:
+    """What a page was opened upon, in short: its rows, and each field; to tell later who changed which."""
+    rows = [_row_code(_found(data, _way(way))) for way in lists_of(sheet, data)]
+    fields = list(_every_field(sheet, data))
+    shape = _mark("\n".join([*(dotted for dotted, _ in fields), *rows]))
+    return shape + "".join(_mark(_stands(data, dotted, one)) for dotted, one in fields)
+
+
+_MARK = 8  # letters of a mark
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_MARK]
+
+
+def _row_code(rows: Any) -> str:
+    said = [each if isinstance(each, dict) else {} for each in rows] if isinstance(rows, list) else []
+    return "|".join(str(each.get("code") or each.get("name") or each.get("label") or "") for each in said)
+
+
+def _stands(data: Any, dotted: str, one: Asked) -> str:
+    """What a field shows, as what is typed is held against it."""
+    text = (shown(_found(data, _way(dotted)), one.kind) or "").strip() or one.otherwise
+    return "\n".join(sorted(text.split("\n"))) if one.kind == CODES else text
+
+
+@dataclass(frozen=True)
+class Together:
+    """What somebody typed upon what somebody else saved meanwhile.
+
+    `form` is what they changed, and nothing else; `both` the fields that both changed, with what now stands in them.
+    `fits` is False where rows were added, moved or taken out meanwhile: what was typed then belongs to no row for sure.
+    """
+
+    form: dict[str, Sequence[str]]
+    both: dict[str, str]
+    fits: bool
+
+
+def together(sheet: Sheet, text: str, form: Mapping[str, Sequence[str]], opened: str) -> Together:
+    """What was typed on a page that was opened upon another text than this; `opened` are its `marks`."""
+    data = data_of(text)
+    now = marks(sheet, data)
+    fits = bool(opened) and now[:_MARK] == opened[:_MARK] and len(now) == len(opened)
+    kept, both = dict(form), dict[str, str]()
+    if not fits:
+        return Together(kept, both, fits)
+    for place, (dotted, one) in enumerate(_every_field(sheet, data), start=1):
+        name, there = f"{NAME}{dotted}", f"{NAME}there.{dotted}"
+        if (there if one.kind == CODES else name) not in form:
+            continue
+        typed = "\n".join(form.get(name, ())).replace("\r\n", "\n").strip()
+        mine = _mark("\n".join(sorted(typed.split("\n"))) if one.kind == CODES else typed)
+        was, theirs = (each[place * _MARK : (place + 1) * _MARK] for each in (opened, now))
+        if mine in (was, theirs):
+            kept.pop(name, None)
+            kept.pop(there, None)
+        elif theirs != was:
+            both[name] = _stands(data, dotted, one)
+    return Together(kept, both, fits)
 
 
 class NeedsRewriting(CannotEdit):

@@ -1,11 +1,14 @@
 """On which page of fields, and at which field, is what was found in a file of a draft?"""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.studies.loading import Tree, read_yaml
 from app.studies.rules import Finding
 from app.web.draft_fields import NAME, Sheet, lists_of, names_of
+
+_key = re.compile(r"`([a-z_]+):`")
 
 LIST = "list-"
 """What stands before the way to a list in its id on a page."""
@@ -84,4 +87,14 @@ def pages_of(
                     found[each] = fields[name]
                 elif around is not None:
                     found[each] = lists[around]
+                elif (within := _first_within(tree, each, {**lists, **fields})) is not None:
+                    found[each] = within
     return found
+
+
+def _first_within(tree: Tree, finding: Finding, places: Mapping[str, At]) -> At | None:
+    """The first field or list of what a finding is about as a whole, or of the key that it says to write."""
+    way = next((way for way, at in tree.places.items() if (at.line, at.column) == (finding.line, finding.column)), ())
+    said = _key.search(finding.message)
+    about = ".".join(map(str, way)) or (said[1] if said else "")
+    return next((at for name, at in places.items() if about and f"{name}.".startswith(f"{NAME}{about}.")), None)

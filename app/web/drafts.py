@@ -3,7 +3,7 @@
 In the place of a study the address may say NEW_STUDY: a draft of a study that is not here yet, outside any study.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Any
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from app.capture.checks import Judgement, judge
-from app.capture.typed import parse_typed
+from app.capture.typed import parse_typed, shortened
 from app.dependencies import (
     LARGEST_UPLOAD,
     NEW_STUDY,
@@ -43,20 +43,24 @@ from app.studies.drafts.copying import (
 )
 from app.studies.drafts.editing import CannotEdit, data_of
 from app.studies.drafts.folder import checked
-from app.studies.drafts.reads import Draft
+from app.studies.drafts.reads import Draft, DraftFile
 from app.studies.in_use import StudyInUse
 from app.studies.loading import Tree, read_yaml
 from app.studies.reads import all_studies, study_by_code, versions
 from app.studies.rules import Finding
 from app.web.consent import html_of
 from app.web.draft_fields import (
+    NAME,
     NeedsRewriting,
     Sheet,
+    Together,
     changed,
     changed_text,
     drawn_fields,
     drawn_rows,
+    marks,
     names_of,
+    together,
 )
 from app.web.draft_findings import At, field_of, pages_of, split
 from app.web.draft_forms import instrument as instrument_sheet
@@ -179,6 +183,19 @@ def save_file(here: ChangeOfDraft, number: int, path: str) -> Response:
     return here.redirect(f"{_url(here)}/{number}/files/{path}", done="study_draft_saved")
 
 
+@router.post(DRAFT + "/undo", name="drafts.undo")
+def undo(here: ChangeOfDraft, number: int) -> Response:
+    """Take the last change of the draft back, whoever made it."""
+    found = _draft(here, number, action="draft.change")
+    state = _count(here.value("state", "0"))
+    try:
+        actions.undo_change(here.session, here.study, number, state=state, by=here.actor, now=here.now)
+    except (Refused, Conflict) as problem:
+        here.refuse(problem)
+        return _draft_page(here, found, refused=problem)
+    return here.redirect(f"{_url(here)}/{number}", done="study_draft_undone")
+
+
 @router.get(DRAFT + "/load", name="drafts.load_form")
 def load_form(here: PageOfDraft, number: int) -> Response:
     """What loading means, and the password."""
@@ -242,18 +259,24 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     path, sheet = _sheet(here, found, part)
     kept = found.file(path)
     others = {each: text for each, text in found.texts.items() if each != path}
+    version, form = _count(here.value("version", "0")), here.form
     try:
         before, head, behind = split(path, kept.text)
+        if version != kept.version and found.version is None:
+            mine = together(sheet, head, form, here.value("opened"))
+            if mine.both or not mine.fits:
+                here.refuse(meanwhile := _meanwhile(kept, number, mine))
+                return _edit_page(here, found, part, problem=meanwhile, mine=mine)
+            version, form = kept.version, mine.form  # each changed something else: both hold
         made = changed(
             sheet,
             head,
-            here.form,
+            form,
             here.value("act"),
             taken=item_codes(others) if part.startswith(FORM) else (),
             elsewhere="\n".join(others.values()),
             rewrite=here.value("rewrite") == "yes",
         )
-        version = _count(here.value("version", "0"))
         actions.save_file(
             here.session,
             here.study,
@@ -276,6 +299,17 @@ def change(here: ChangeOfDraft, number: int, part: str) -> Response:
     at = {"at": made.at or here.value("at")[:200], "new": "yes" if made.is_new else ""}
     at = {name: each for name, each in at.items() if each}
     return here.redirect(f"{_url(here)}/{number}/edit/{part}", done="study_draft_saved", **at)
+
+
+def _meanwhile(kept: DraftFile, number: int, mine: Together) -> Conflict:
+    """Who saved the file since a page of it was opened, what of it is the same, and that nothing was overwritten."""
+    who, path = kept.changed_by, kept.path
+    words = f"{who} saved {path} after you had opened it, and changed the same fields. Nothing was overwritten."
+    if not mine.fits:
+        words = (
+            f"{who} saved {path} after you had opened it, with other rows. Nothing was overwritten: type yours again."
+        )
+    return Conflict(words, current_version=kept.version, action="draft.change", subject=f"/draft/{number}")
 
 
 @router.post(DRAFT + "/edit/{part}/look", name="drafts.look_at_fields")
@@ -347,15 +381,27 @@ def _edit_page(
     *,
     problem: Invalid | Refused | Conflict | None = None,
     needs_rewriting: bool = False,
+    mine: Together | None = None,
 ) -> Response:
     path, sheet = _sheet(here, found, part)
     kept = found.file(path)
     tree, _ = read_yaml(split(path, kept.text)[1], path)
     if tree is None:
         raise Refused("This file cannot be read as YAML. Mend its text first.")
-    form = here.form
+    form: Mapping[str, Sequence[str]] = here.form
     findings = [each for each in found.findings if each.file == path]
     errors = _errors_at(sheet, path, kept.text, findings)
+    typed_then: list[tuple[str, str]] = []
+    if mine is not None:
+        form = mine.form if mine.fits else {}
+        who = kept.changed_by
+        errors |= {name: f"{who} wrote “{shortened(text)}” here meanwhile." for name, text in mine.both.items()}
+        if not mine.fits:
+            typed_then = [
+                (name.removeprefix(NAME), "\n".join(texts))
+                for name, texts in mine.form.items()
+                if name.startswith(NAME) and not name.startswith(f"{NAME}there.") and any(texts)
+            ]
     return _show(
         here,
         found,
@@ -366,6 +412,8 @@ def _edit_page(
         sheet=sheet,
         of=part.partition(".")[2],
         version=kept.version,
+        opened=marks(sheet, tree.value),
+        typed_then=typed_then,
         fields=drawn_fields(sheet.fields, tree.value, "", form),
         lists=[drawn_rows(rows, tree.value, "", form) for rows in sheet.lists],
         findings=findings,
@@ -818,14 +866,23 @@ def _drafts_page(here: Here, *, problem: Invalid | None = None) -> Response:
     )
 
 
-def _draft_page(here: Here, found: Draft, *, problem: Invalid | None = None, path: str = "") -> Response:
+def _draft_page(
+    here: Here,
+    found: Draft,
+    *,
+    problem: Invalid | None = None,
+    refused: Refused | Conflict | None = None,
+    path: str = "",
+) -> Response:
     study, findings = checked(found.texts)
     sheets = _sheets(here, found)
     return _show(
         here,
         found,
         "drafts/draft.html",
-        status=status_of(problem),
+        status=status_of(refused or problem),
+        refused=refused.reason if refused else None,
+        last=reads.last_change(here.session, found),
         findings=findings[:MOST_FINDINGS],
         fields_at=_fields_at(found, sheets, findings[:MOST_FINDINGS]),
         pages=[At(part, "", sheet.title) for part, _, sheet in sheets],

@@ -21,7 +21,7 @@ from app.dependencies import (
 from app.foundation.errors import Conflict, FieldProblem, Invalid, Refused
 from app.importing import Report, carry_out
 from app.imports import actions, reads
-from app.imports.rules import FileMapping, Source, To, guessed, read_csv, require_who
+from app.imports.rules import FileMapping, Source, To, guessed, read_csv, require_who, text_of
 from app.participants.rules.personal import LABELS
 from app.people.access import require
 from app.people.permissions import Permission
@@ -67,23 +67,17 @@ def upload(here: ChangeInStudy, files: SentFiles) -> Response:
     try:
         if sent is None:
             raise Invalid([FieldProblem("file", "required", "Choose a CSV file.")])
-        try:
-            text = sent.data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise Invalid(
-                [FieldProblem("file", "encoding", "This file is not in UTF-8. Save it as CSV UTF-8.")]
-            ) from None
         with here.nobody_waits():
-            header, rows = read_csv(text)
+            header, rows = read_csv(text_of(sent.data))
             deque(rows, maxlen=0)  # what is no CSV further down is said here, where another file can be chosen
         named = here.value("mapping")
         mapping = (
             reads.mapping_named(here.session, here.the_study, named, by=here.actor)
             if named
-            else guessed(here.the_study.definition, header)
+            else guessed(here.the_study.definition, header, rows)
         )
         number = actions.keep_file(
-            here.session, here.the_study, sent.name, text.encode(), mapping, by=here.actor, now=here.now
+            here.session, here.the_study, sent.name, sent.data, mapping, by=here.actor, now=here.now
         )
     except Invalid as problem:
         here.refuse(problem)
@@ -123,7 +117,7 @@ def carry_file_out(here: ChangeInStudy, number: int) -> Response:
             study,
             rows,
             mapping,
-            origin=actions.origin(uploaded.name, text),
+            origin=actions.Origin(uploaded.name, uploaded.sha256),
             dry_run=dry_run,
             all_or_nothing=whole,
             signs=bool(password),
@@ -167,6 +161,8 @@ def _typed(here: Here, header: list[str], before: FileMapping) -> FileMapping:
             "columns": tuple(columns) if before.layout == "wide" else before.columns,
             "held_on": Source(column=held) if held else None,
             "late": here.value("late") or None,
+            "decimal": "," if here.value("decimal") == "," else ".",
+            "days": here.value("days") if here.value("days") in ("dmy", "mdy") else "ymd",
             "blank": tuple(here.value("blank").split()),
             "missing": here.value("missing") or None,
             "why": here.value("why") or None,

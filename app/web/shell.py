@@ -143,6 +143,7 @@ DONE = {
     "study_draft_saved": "Saved in the draft.",
     "study_draft_form_added": "Added. Write its questions below.",
     "study_draft_form_removed": "The instrument is out of the draft.",
+    "study_draft_undone": "The last change is taken back.",
     "study_draft_file_removed": "The file is out of the draft.",
     "study_draft_removed": "The draft is deleted.",
     "study_draft_loaded": "Loaded as a version. The draft stays as it is.",

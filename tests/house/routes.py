@@ -457,6 +457,7 @@ WHO: dict[str, Who] = {
     "drafts.words": P.STUDY_LOAD,
     "drafts.add_consent_form": P.STUDY_LOAD,
     "drafts.add_consent": P.STUDY_LOAD,
+    "drafts.undo": P.STUDY_LOAD,
     "drafts.load_form": P.STUDY_LOAD,
     "drafts.load": P.STUDY_LOAD,
     "drafts.remove_form": P.STUDY_LOAD,

@@ -468,6 +468,7 @@ FOUND_NOTHING = {
     "drafts.save_file",
     "drafts.edit",
     "drafts.change",
+    "drafts.undo",
     "drafts.add_instrument_form",
     "drafts.add_instrument",
     "drafts.remove_instrument_form",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tracemalloc
 import weakref
 from collections import Counter
@@ -18,13 +19,14 @@ from app.foundation.database import table_of
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed
 from app.importing import carry_out
 from app.imports import actions, reads, rules
-from app.imports.rules import FileMapping, Rows, Source, To, guessed, read_csv, read_mapping
+from app.imports.rules import FileMapping, Rows, Source, To, guessed, read_csv, read_mapping, read_text, text_of
 from app.participants.models import Participant
 from app.people.permissions import Role
 from app.randomisation import actions as randomising
 from app.randomisation.models import Allocation
 from app.randomisation.reads import allocation_of, stage_of
 from app.randomisation.rules import baseline_entries
+from app.studies.definition import Instrument, Study
 from tests.capture.records import consented
 from tests.factories import NOW, mini_study, person
 from tests.randomisation import world
@@ -499,3 +501,131 @@ def test_what_is_no_row_or_no_json_is_named_where_it_stands(data, fields):
     with pytest.raises(Invalid) as refused:
         _read(data)
     assert [each.field for each in refused.value.problems] == fields
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nparticipant;visit\nM-001;week18\n",
+        "participant,visit,,\nM-001,week18,,\n",
+        "\n,,\nparticipant,visit\nM-001,week18,\n , \n,\n\n",
+        'participant;"visit"\nM-001;week18\n',
+    ],
+)
+def test_what_spreadsheets_add_around_a_table_is_passed_over(text: str):
+    header, rows = read_csv(text)
+    assert header == ["participant", "visit"]
+    assert [dict(cells) for cells in rows if cells] == [{"participant": "M-001", "visit": "week18"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("participant,visit,\nM-001,week18,\nM-002,week18,7\n", "Line 3 is not CSV (3 cells under 2 columns)"),
+        ("sep=;\nparticipant;visit\nM-001\n", "Line 3 is not CSV (1 cells under 2 columns)"),
+        ("participant,,,visit\n", "2 columns have no name"),
+        ('"a";"b, c, d";"a"\n', "The columns a stand there twice"),
+    ],
+)
+def test_what_stands_under_no_name_is_refused_with_its_line(text: str, said: str):
+    with pytest.raises(Invalid, match=re.escape(said)):
+        list(read_csv(text)[1])
+
+
+def test_rows_have_the_numbers_of_the_spreadsheet_whatever_is_blank_between(trial):
+    _, study, _, _ = trial
+    header, rows = read_csv("\nparticipant,visit,pain_nrs\nM-001,week18,4\n,,\n\nM-002,week18,5\nM-404,week18,5\n,,\n")
+    report = run(trial, rows, guessed(study.definition, header).model_copy(update={"accept_partial": True}))
+    assert [each[:3:2] for each in named(report)] == [(2, "created"), (5, "created"), (6, "refused")]
+    assert report.counts["rows"] == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_file_is_read_by_the_mark_of_its_encoding_and_known_by_its_own_bytes(trial, encoding: str):
+    session, study, coordinator, _ = trial
+    data = "participant,note\nM-001,Größe\n".encode(encoding)
+    assert text_of(data) == "participant,note\nM-001,Größe\n"
+    number = actions.keep_file(session, study, "a.csv", data, FileMapping(), by=coordinator, now=NOW)
+    kept, text = reads.file_of(session, study, number, by=coordinator)
+    assert (kept.sha256, text) == (hashlib.sha256(data).hexdigest(), "participant,note\nM-001,Größe\n")
+
+
+def test_no_answer_is_made_of_letters_that_cannot_be_read():
+    with pytest.raises(Invalid, match="not in UTF-8"):
+        text_of("participant,note\nM-001,Größe\n".encode("latin-1"))
+
+
+EVERYTHING = Instrument.model_validate(
+    {
+        "code": "all",
+        "label": "All",
+        "source": "This test.",
+        "sections": [
+            {
+                "items": [
+                    {"code": "day", "label": "Day", "type": "date"},
+                    {"code": "moment", "label": "Moment", "type": "date_time"},
+                    {"code": "hour", "label": "Hour", "type": "time"},
+                    {"code": "weight", "label": "Weight", "type": "number"},
+                    {"code": "often", "label": "How often", "type": "integer"},
+                    {"code": "words", "label": "Words", "type": "text"},
+                ]
+            }
+        ],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("item", "text", "ways", "kept"),
+    [
+        ("day", "14.03.2026", {"days": "dmy"}, "2026-03-14"),
+        ("day", "4/3/2026", {"days": "dmy"}, "2026-03-04"),
+        ("day", "3/14/2026", {"days": "mdy"}, "2026-03-14"),
+        ("day", "2026-03-14", {"days": "mdy"}, "2026-03-14"),
+        ("day", "2026-03-14 00:00:00", {}, "2026-03-14"),
+        ("day", "14-03-2026 00:00", {"days": "dmy"}, "2026-03-14"),
+        ("moment", "14.03.2026 9:30", {"days": "dmy"}, None),
+        ("moment", "14.03.2026 09:30", {"days": "dmy"}, "2026-03-14T09:30"),
+        ("hour", "8:05:00", {}, "08:05"),
+        ("weight", "71,5", {"decimal": ","}, 71.5),
+        ("weight", "-3", {"decimal": ","}, -3),
+        ("often", "3,0", {"decimal": ","}, 3),
+        ("words", "1,5 on 14.03.2026", {"decimal": ",", "days": "dmy"}, "1,5 on 14.03.2026"),
+        # What could mean two things means none.
+        ("weight", "1.000", {"decimal": ","}, None),
+        ("weight", "71,5", {}, None),
+        ("day", "14.03.2026", {}, None),
+        ("day", "14.03.2026", {"days": "mdy"}, None),
+        ("day", "14.03.26", {"days": "dmy"}, None),
+        ("day", "2026-03-14 08:00:00", {}, None),
+        ("hour", "08:00:30", {}, None),
+    ],
+)
+def test_numbers_and_days_are_read_as_the_file_writes_them(item: str, text: str, ways: Any, kept: Any):
+    mapping = FileMapping.model_validate(ways)
+    values, problems = {}, []
+    try:
+        typed = read_text(EVERYTHING, item, text, mapping)
+        values, problems = typed.values, typed.problems
+    except Invalid as refused:
+        problems = refused.problems
+    assert (values.get(item), [each.field for each in problems]) == (kept, [item] if kept is None else [])
+
+
+@pytest.mark.parametrize(
+    ("cells", "ways"),
+    [
+        (["71,5;14.03.2026"], (",", "dmy")),
+        (["71;3/14/2026", "72,25;3/4/2026"], (",", "mdy")),
+        (["71,5;3/4/2026", "71.5;3/4/2026"], (".", "ymd")),
+        (["71.5;2026-03-14"], (".", "ymd")),
+        (["71,5;13/4/2026", "71,5;4/13/2026"], (",", "ymd")),
+    ],
+)
+def test_how_a_file_writes_is_found_where_its_cells_leave_no_doubt(cells: list[str], ways: tuple[str, str]):
+    made: Any = Study.model_construct
+    study = made(instruments=(EVERYTHING,))
+    header, rows = read_csv("\n".join(["weight;day", *cells]))
+    found = guessed(study, header, rows)
+    assert (found.decimal, found.days) == ways

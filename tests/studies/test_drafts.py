@@ -3,23 +3,26 @@
 And two who load studies of the same code at the same time: one of them makes it, the other is told.
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Event
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from app.foundation.database import Database
-from app.foundation.errors import Refused
+from app.foundation.errors import Conflict, Refused
 from app.studies.actions import load_study
-from app.studies.drafts import actions
+from app.studies.drafts import actions, reads
 from app.studies.drafts.actions import Admitted, begin_study, load_draft
 from app.studies.drafts.editing import REMOVED, CannotEdit, Way, data_of, edited, exchanged, inline, moved, with_value
 from app.studies.loading import library
 from app.studies.reads import all_studies
-from tests.factories import NOW, person
+from tests.factories import NOW, mini_study, person
 
 TEXT = """\
 # Whose study
@@ -154,3 +157,76 @@ def test_of_two_who_load_the_same_code_at_once_one_makes_the_study_and_the_other
     assert ("Somebody loaded a study same" if kind == "postgres" else "is a study same here already") in reason
     with database.reading() as session:
         assert [(each.code, each.title) for each in all_studies(session)] == [("same", "One")]
+
+
+@pytest.mark.requirement("CON-10")
+def test_the_last_change_of_a_draft_is_taken_back_whatever_it_was_and_once(session):
+    study = mini_study(session)
+    ada, later = person(session, study, "administrator", site_code=None), NOW
+    number = actions.make_draft(session, study, name="Undone", version=None, by=ada, now=NOW)
+
+    def texts() -> dict[str, str]:
+        return reads.draft(session, study, number, by=ada).texts
+
+    def last() -> reads.LastChange | None:
+        return reads.last_change(session, reads.draft(session, study, number, by=ada))
+
+    def undo(state: int | None = None) -> None:
+        nonlocal later
+        later += timedelta(minutes=1)
+        meant = last()
+        assert meant is not None
+        actions.undo_change(session, study, number, state=state or meant.state, by=ada, now=later)
+
+    def then(do: Any, **more: Any) -> dict[str, str]:
+        """What there was before it."""
+        nonlocal later
+        later += timedelta(minutes=1)
+        before = texts()
+        do(session, study, number, **more, by=ada, now=later)
+        assert texts() != before
+        return before
+
+    assert last() is None, "what it was made with is no change"
+    begun = texts()
+    code = reads.draft(session, study, number, by=ada).file("study.yaml")
+    then(actions.save_file, path="study.yaml", text=f"# Ours\n{code.text}", version=code.version)
+    once = last()
+    assert once is not None
+    assert (once.by, list(once.files)) == (ada.username, ["study.yaml"])
+    undo()
+    assert texts() == begun
+    with pytest.raises(Conflict, match="Nothing was taken back"):
+        undo(once.state)
+    assert texts() == begun, "sent twice it takes nothing else back"
+    undo()
+    assert texts()["study.yaml"].startswith("# Ours\n"), "taking it back can be taken back"
+
+    # Several files at once: one that is new, and one that is out of the draft again.
+    before = then(actions.add_instrument, label="Sleep", visits=["baseline"])
+    undo()
+    assert texts() == before
+    undo()
+    assert "instruments/sleep.yaml" in texts()
+    before = then(actions.remove_instrument, code="sleep")
+    undo()
+    assert texts() == before
+
+    # Of what was changed by an earlier version of the software nobody knows what it said.
+    session.execute(update(reads.FILE).values(before=None))
+    assert last() is None
+
+
+def test_a_loaded_draft_has_nothing_to_take_back(session):
+    study = mini_study(session)
+    ada = person(session, study, "administrator", site_code=None)
+    number = actions.make_draft(session, study, name="Loaded", version=None, by=ada, now=NOW)
+    kept = reads.draft(session, study, number, by=ada).file("study.yaml")
+    text = re.sub(r"(?m)^version: .*$", 'version: "9"', kept.text)
+    more: dict[str, Any] = {"by": ada, "now": NOW + timedelta(minutes=1)}
+    actions.save_file(session, study, number, path="study.yaml", text=text, version=kept.version, **more)
+    state = reads.last_change(session, reads.draft(session, study, number, by=ada))
+    assert state is not None
+    session.execute(update(reads.DRAFT).values(loaded_at=NOW, loaded_version_id=study.version_id))
+    with pytest.raises(Refused):
+        actions.undo_change(session, study, number, state=state.state, **more)

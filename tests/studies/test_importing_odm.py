@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.studies.importing import Converted, Failed, convert, source, write_folder
+from app.studies.importing.markup import with_lines
 from app.studies.loading import read_folder
 from app.studies.rules import problems
 from tests.conformance import conformance_folder
@@ -374,22 +375,81 @@ def test_a_redcap_project_brings_events_groups_and_repeats(tmp_path: Path):
     assert (item(made, "pain").hint, item(made, "pain").expected_max) == ("first\nsecond", 10)
     assert item(made, "change").calculation == "[week_6][pain] - [base][pain]"
     assert item(made, "pain").shown_if is None
+    assert adverse.repeat_label == "ae_term"
     for words in (
         "held the arm of the randomisation module",
         "[sex] = '1' and [group] = '1'",
         "Events stand in 2 arms",
         "The whole event repeats.",
-        "1 reports.",
-        "1 surveys and their settings.",
+        "A report: title All.",
+        "A survey: form_name ae, title x.",
         "SurveysEnabled 1.",
         "redcap:VideoUrl “x”.",
-        "Each repeat is labelled [ae_term].",
         "Its code is M99",
     ):
         assert said(made, words), words
     write_folder(made, tmp_path / "out")
     read, findings = read_folder(tmp_path / "out")
     assert read is not None, findings
+
+
+SETTINGS = """
+<redcap:DataQualityRulesGroup>
+<redcap:DataQualityRules rule_name="Old" rule_logic="[age] &gt; 100"/></redcap:DataQualityRulesGroup>
+<redcap:AlertsGroup><redcap:Alerts alert_title="Pain" alert_condition="[pain] &gt; 8"/></redcap:AlertsGroup>
+<redcap:SurveysSchedulerGroup>
+<redcap:SurveysScheduler survey_id="ae" email_subject="Please"/></redcap:SurveysSchedulerGroup>
+<redcap:SomethingNewGroup><redcap:SomethingNew logic="[sex] = '1'" order="0"/></redcap:SomethingNewGroup>
+</GlobalVariables>"""
+
+
+def test_each_setting_is_told_with_what_it_says():
+    made = convert(REDCAP.replace("</GlobalVariables>", SETTINGS).encode(), name="p.xml", on=ON)
+    for words in (
+        "A data quality rule: rule_name Old, rule_logic [age] > 100.",
+        "An alert: alert_title Pain, alert_condition [pain] > 8.",
+        "An automatic invitation: survey_id ae, email_subject Please.",
+        "SomethingNewGroup: logic [sex] = '1'.",
+    ):
+        assert said(made, words), words
+
+
+def test_a_day_that_differs_between_arms_and_a_form_at_no_event_are_told():
+    in_second = 'redcap:ArmNum="2" redcap:ArmName="Two" redcap:DayOffset="'
+    text = REDCAP.replace(f'{in_second}0"', f'{in_second}7"')
+    assert text != REDCAP
+    made = convert(text.encode(), name="p.xml", on=ON)
+    assert said(made, "Baseline is due on day 7 in Two, 0 before to 0 after.")
+    text = REDCAP.replace('<FormRef FormOID="Form.ae"/>', "")
+    made = convert(text.encode(), name="p.xml", on=ON)
+    assert said(made, "“Adverse events” is filled in at no event.")
+    assert made.study.instrument("ae") is not None
+
+
+@pytest.mark.requirement("ODM-8")
+def test_a_project_is_read_whatever_was_entered_or_attached():
+    """Twenty-one megabytes of answers with line ends in them, and a file of twelve."""
+    row = "<ItemData ItemOID='pain' Value=\"one\ntwo > three's\"/>\n" * 400
+    attached = f"<redcap:OdmAttachmentGroup><redcap:OdmAttachment DocName='a.pdf'><![CDATA[{'<x>' * 4_000_000}]]>"
+    before = REDCAP.replace(
+        "</GlobalVariables>", f"{attached}</redcap:OdmAttachment></redcap:OdmAttachmentGroup></GlobalVariables>"
+    )
+    file = Endless(before.rsplit("</Study>", 1)[0] + "</Study><ClinicalData>", row, 21_000_000 // len(row), AFTER)
+    made = convert(file, name="p.xml", on=ON)
+    assert made.study == convert(REDCAP.encode(), name="p.xml", on=ON).study
+    assert said(made, "Records of participants.")
+    assert said(made, "An attached file: DocName a.pdf.")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 10_000])
+def test_line_ends_are_mended_in_attributes_alone_wherever_a_piece_ends(size: int):
+    text = (
+        "<a b=\"1\r\n2\n3\" c='x>\n\"y\"'>\n<!-- it's \"\n\" --><d\n e='f'/>it's\n"
+        '<![CDATA[\n<z q="\n">]]>\n<g h=""/></a>'
+    )
+    kept = '<a b="1&#10;2&#10;3" c=\'x>&#10;"y"\'>\n<d\n e=\'f\'/>it\'s\n<![CDATA[\n<z q="\n">]]>\n<g h=""/></a>'
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert "".join(with_lines(iter(pieces))) == kept
 
 
 def test_days_of_some_events_alone_are_none():

@@ -208,6 +208,7 @@ def test_tags_that_limit_ticks_are_hard_checks():
         (field("a", "slider", choices="l | m | r"), "The label “m” in the middle"),
         (field("a", "sql", choices="select 1"), "is filled from a database query"),
         (field("a", "radio"), "is a radio without choices"),
+        (field("a", "dropdown", choices="1, A", validation="autocomplete"), "searched as one types (autocomplete)"),
         (field("a", "calc"), "A calculation that is empty."),
         (field("a", "calc", choices="[nothing] + 1"), "A number is typed."),
         (field("a", label="Dear [first_name]"), "A piped value"),
@@ -244,6 +245,36 @@ def test_a_text_stands_before_the_question_it_belongs_to():
     )
     part = form(made, "base").sections[0]
     assert (part.label, part.items[0].hint, part.items[1].hint) == ("Think of last week", None, "Now")
+
+
+def test_a_text_at_the_end_of_a_form_is_no_heading_of_the_next():
+    made = converted(
+        field("a"),
+        field("thanks", "descriptive", label="Thank you for taking part"),
+        field("b", form="other"),
+        field("bye", "descriptive", form="other", label="Goodbye"),
+    )
+    part = form(made, "other").sections[0]
+    assert (part.label, part.items[0].hint) == (None, None)
+    told = {note.where: note.what for note in made.notes if "no question after it" in note.what}
+    assert list(told) == ["Form base", "Form other"]
+    assert "Thank you for taking part" in told["Form base"]
+
+
+@pytest.mark.parametrize(
+    ("branching", "why"),
+    [
+        ("[user-role-name] = 'nurse'", "[user-role-name] is no field but a smart variable"),
+        ("[event-name] = 'x'", "[event-name] is no field but a smart variable"),
+        ("[b:label] = 'Yes'", "[b:label] asks for label of the field"),
+        ("[previous-event-name][b] > 1", "is another visit wherever it is asked"),
+        ("[base_complete] = '2'", "[base_complete] is whether a form is complete"),
+    ],
+)
+def test_what_of_logic_has_no_word_here_is_told_for_what_it_is(branching: str, why: str):
+    made = converted(field("b"), field("a", branching=branching))
+    assert item(made, "a").shown_if is None
+    assert said(made, why)
 
 
 def test_names_of_people_are_pointed_out_until_somebody_decides(tmp_path):

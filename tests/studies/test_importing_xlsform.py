@@ -12,6 +12,7 @@ import xlsxwriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.studies.definition import Instrument
 from app.studies.importing import Converted, Failed, convert, write_folder
 from app.studies.importing.spreadsheet import sheets_of
 from app.studies.loading import read_folder
@@ -67,6 +68,12 @@ def items_of(converted: Converted, code: str = "form") -> dict[str, Any]:
     found = converted.study.instrument(code)
     assert found is not None
     return {item.code: item for item in found.items}
+
+
+def the_form(converted: Converted) -> Instrument:
+    found = converted.study.instrument("form")
+    assert found is not None
+    return found
 
 
 def notes(converted: Converted, kind: str) -> str:
@@ -153,8 +160,154 @@ def test_words_of_other_languages_and_unknown_columns_are_said():
     asked = [["default_language"], ["Deutsch (de)"]]
     converted = convert(book(survey=rows, choices=CHOICES, settings=asked), name="f.xlsx", on=ON)
     assert items_of(converted)["a"].label == "Ein Wort"
-    assert "label::english (en)" in notes(converted, "lost")
-    assert "media::image" in notes(converted, "lost")
+    assert converted.study.language == "de"
+    (english,) = the_form(converted).texts
+    assert (english.language, english.items[0].label) == ("en", "A word")
+    assert "Row 2, a: media::image: a.png." in notes(converted, "lost")
+
+
+def test_a_form_in_two_languages_is_one_study_in_two(tmp_path):
+    headings = ["type", "name", "label::English (en)", "label::Deutsch (de)", "label::Kiswahili", "hint::Deutsch (de)"]
+    headings += ["constraint", "constraint_message::English (en)", "constraint_message::Deutsch (de)"]
+    survey = [
+        headings,
+        ["begin group", "g", "About you", "Über Sie"],
+        ["select_one yn", "pain", "Pain?", "Schmerz?", "Maumivu?", "Heute"],
+        ["integer", "age", "Age", "Alter", "", "", ". >= 18", "An adult.", "Erwachsen."],
+        ["integer", "odd", "Odd", "Ungerade", "", "", "regex(., 'x')", "No.", "Nein."],
+        ["end group"],
+        ["note", "n", "Read this", "Lies das"],
+        ["text", "last", "Last"],
+    ]
+    choices = [
+        ["list_name", "name", "label::English (en)", "label::Deutsch (de)", "image"],
+        ["yn", "1", "Yes", "Ja", "yes.png"],
+        ["yn", "-1", "No", "Nein"],
+    ]
+    converted = convert(book(survey=survey, choices=choices), name="f.xlsx", on=ON)
+    write_folder(converted, tmp_path / "f")
+    study, findings = read_folder(tmp_path / "f")
+    assert study is not None, findings
+    assert study.language == "en"
+    loaded = study.instrument("form")
+    assert loaded is not None
+    (german,) = loaded.texts
+    assert german.language == "de"
+    assert [(each.code, each.label, each.hint) for each in german.items] == [
+        ("pain", "Schmerz?", "Heute"),
+        ("age", "Alter", None),
+        ("odd", "Ungerade", None),
+    ]
+    assert [(each.code, each.label) for each in german.items[0].choices] == [("1", "Ja"), ("m1", "Nein")]
+    assert [each.message for each in german.items[1].checks] == ["Erwachsen."]
+    lost = notes(converted, "lost")
+    for words in (
+        "survey: The words of “label::kiswahili”.",
+        "Row 2, g: In de: “Über Sie”.",
+        "Row 7, n: In de: “Lies das”.",
+        "choices, Row 2, 1: image: yes.png.",
+    ):
+        assert words in lost, words
+
+
+def test_what_a_form_says_beside_its_questions_is_told_where_it_stands():
+    headings = [*HEADINGS, "default", "read_only", "disabled", "parameters"]
+
+    def line(*said: str, **more: str) -> list[str]:
+        return [*row(*said), *(more.get(each, "") for each in headings[len(HEADINGS) :])]
+
+    survey = [
+        headings,
+        line("integer", "a", "A", default="3", read_only="yes"),
+        line("text", "gone", "Gone", disabled="yes"),
+        [*row("begin group", "g", "G", appearance="field-list"), "", "", "yes"],
+        line("text", "inside", "Inside"),
+        line("end group"),
+        line("select_one yn", "b", "B", parameters="randomize=true"),
+        line("range", "c", "C", parameters="start=0 end=1 step=0.1"),
+        line("range", "d", "D", parameters="start=0 end=10 step=5"),
+        line("geopoint", "e", "E"),
+    ]
+    sheets = {
+        "survey": survey,
+        "choices": CHOICES,
+        "settings": [["style"], ["pages"]],
+        "entities": [["dataset"], ["people"]],
+    }
+    converted = convert(book(**sheets), name="f.xlsx", on=ON)
+    items = items_of(converted)
+    assert list(items) == ["a", "b", "c", "d", "e"]
+    assert (items["c"].type, items["c"].min, items["c"].max) == ("number", 0, 1)
+    said = notes(converted, "lost") + "\n" + notes(converted, "changed")
+    for words in (
+        "Row 2, a: default: 3.",
+        "Row 2, a: Nobody can type it (read_only).",
+        "Row 3, gone: It is disabled.",
+        "Row 5, inside: It is disabled.",
+        "Row 7, b: The parameter randomize=true.",
+        "Row 8, c: A range from 0 to 1 in steps of 0.1.",
+        "Row 9, d: Steps of 5.",
+        "Row 10, e: It notes where one is (geopoint).",
+        "settings: style: pages.",
+        "Sheet entities: A sheet of its own.",
+    ):
+        assert words in said, words
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("pow(${a}, 2) div ${b}", "(([a])^(2)) / [b]"),
+        ("-pow(${a}, 2)", "-(([a])^(2))"),
+        ("coalesce(${a}, 0) + number(${b})", "if([a] <> '', [a], 0) + ([b])"),
+        ("${a} mod 2", "mod([a], 2)"),
+        ("(${a} + 1) mod round(${b}, 0) + 1", "mod(([a] + 1), round([b], 0)) + 1"),
+        ("floor(${a}) + ceiling(${b}) + log10(10)", "rounddown([a]) + roundup([b]) + log(10, 10)"),
+        ("if(starts-with(${t}, 'x') and not(${a} > 1), 1, 0)", "if(starts_with([t], 'x') and not([a] > 1), 1, 0)"),
+        ("length(substr(${t}, 1, 3))", "length(mid([t], (1) + 1, (3) - (1)))"),
+        ("${a} * 2 mod 2", None),
+        ("((${a}", None),
+        ("${a})", None),
+        ("(" * 500 + "${a}" + ")" * 500, None),
+    ],
+)
+def test_what_a_form_calculates_is_said_in_our_language(there: str, here: str | None):
+    converted = form(
+        row("integer", "a", "A"),
+        row("integer", "b", "B"),
+        row("text", "t", "T"),
+        row("calculate", "c", calculation=there),
+    )
+    assert items_of(converted)["c"].calculation == here
+    assert ("Row 5, c: The calculation" in notes(converted, "lost")) is (here is None)
+
+
+def test_a_table_of_choices_is_a_matrix():
+    converted = form(
+        row("begin group", "g", "Often", appearance="table-list"),
+        row("select_one yn", "a", "A"),
+        row("select_one yn", "b", "B"),
+        row("end group"),
+        row("text", "c", "C"),
+    )
+    sections = the_form(converted).sections
+    assert [(each.label, each.layout, len(each.items)) for each in sections] == [
+        ("Often", "matrix", 2),
+        (None, "list", 1),
+    ]
+
+
+def test_a_dictionary_that_was_saved_as_a_spreadsheet_is_read():
+    headings = [
+        "Variable / Field Name",
+        "Form Name",
+        "Field Type",
+        "Field Label",
+        "Choices, Calculations, OR Slider Labels",
+    ]
+    rows = [headings, ["record_id", "base", "text", "ID"], ["sex", "base", "radio", "Sex", "1, F | 2, M"]]
+    converted = convert(book(dictionary=rows), name="d.xlsx", on=ON)
+    assert [choice.label for choice in items_of(converted, "base")["sex"].choices] == ["F", "M"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from app.studies.definition import Choice, ConsentDocument, Part, Study, StudyFile, StudyText
 from app.studies.drafts.editing import data_of
 from app.studies.drafts.folder import checked
+from app.studies.importing import convert
 from app.studies.loading import library
 from app.web.draft_fields import (
     CHECKS,
@@ -23,13 +24,17 @@ from app.web.draft_fields import (
     DrawnRows,
     Rows,
     Sheet,
+    Together,
     changed,
     changed_text,
     drawn_fields,
     drawn_rows,
+    marks,
+    together,
 )
 from app.web.draft_findings import pages_of, split
 from app.web.draft_sheets import OF_THE_STUDY, Known, document, parts_of, sheet_of, words
+from tests.factories import NOW
 
 NOBODY = Known({})
 AS_TEXT = {
@@ -308,6 +313,23 @@ def test_a_finding_in_the_head_of_a_consent_document_leads_to_its_field():
     assert (f"document.{path[8:-3]}", "v.valid_from") in found.values()
 
 
+def test_whatever_is_to_be_decided_after_an_import_leads_to_a_page_of_fields():
+    """Nobody who has no YAML is sent to the text for what a page has fields for."""
+    made = convert(
+        b"field_name,form_name,field_type,field_label\nid,a,text,ID\nb,a,text,B\n", name="d.csv", on=NOW.date()
+    )
+    found = _at(made.texts)
+    pages = {message: part for message, (part, _) in found.items()}
+    for said, part in (
+        ("how participants get an arm", "arms"),
+        ("no eligibility criteria", "eligibility"),
+        ("when visits are due", "visits"),
+        ("names no site", "general"),
+        ("`withdrawal_levels:`", "missing"),
+    ):
+        assert [pages[each] for each in pages if said in each] == [part], (said, pages)
+
+
 def test_a_time_that_is_none_is_said_in_words():
     files = TRIALS["resolve"]
     said = "schedule: {quiet_from: nine}\n"
@@ -315,3 +337,27 @@ def test_a_time_that_is_none_is_said_in_words():
     assert [each.message for each in findings if each.is_error] == [
         "`quiet_from` cannot be “nine”. Write a time of day such as 09:00."
     ]
+
+
+@pytest.mark.parametrize(("trial", "part"), PAGES)
+def test_of_two_who_save_a_page_each_keeps_what_they_alone_changed(trial: str, part: str):
+    files = TRIALS[trial]
+    path = parts_of(files)[part]
+    _, head, _ = split(path, files[path])
+    sheet = sheet_of(part, Known(files))
+    data = data_of(head)
+    untouched, opened = _form(sheet, data), marks(sheet, data)
+    assert together(sheet, head, untouched, opened) == Together({}, {}, fits=True)
+    names = re.compile(r".*\.(?:code|name|label|title)$")
+    lines = [line for line in _drawn(sheet, data) if line["asked"].kind == "text" and not names.match(line["name"])]
+    if len(lines) < 2:
+        return
+    first, last = lines[0], lines[-1]
+    theirs = changed_text(sheet, head, {**untouched, first["name"]: _typed(first["asked"], first["text"])})
+    mine = {**untouched, last["name"]: _typed(last["asked"], last["text"])}
+    found = together(sheet, theirs, mine, opened)
+    assert (found.fits, found.both, list(found.form)) == (True, {}, [last["name"]])
+    both = changed_text(sheet, theirs, found.form)
+    assert both == changed_text(sheet, head, {**mine, first["name"]: _typed(first["asked"], first["text"])})
+    same = {**untouched, first["name"]: ["Mine"]}
+    assert list(together(sheet, theirs, same, opened).both) == [first["name"]]

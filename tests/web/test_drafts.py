@@ -3,8 +3,9 @@
 import io
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -195,7 +196,7 @@ def test_a_draft_that_is_deleted_is_marked_and_not_found(world: World):
     opened = administrator.get(f"{draft}/open?path=instruments/new.yaml").headers["location"]
     assert administrator.post(opened, {"text": "code: new\n"}).status_code == 303
     assert administrator.post(opened, {"act": "remove"}).status_code == 303
-    assert "instruments/new.yaml" not in words(administrator.soup(draft))
+    assert not administrator.soup(draft).select('a[href$="instruments/new.yaml"]')
     assert administrator.post(opened, {"text": "code: newer\n", "version": "0"}).status_code == 303
     assert "cannot be called" in administrator.get(f"{draft}/open?path=../x").text
     assert administrator.post(f"{draft}/remove", {}).status_code == 303
@@ -327,6 +328,75 @@ def test_parts_are_edited_as_fields_and_the_text_keeps_its_comments(world: World
     criteria = f"{draft}/edit/eligibility"
     assert administrator.post(criteria, {"v.eligibility.criteria.0.rule": "[agee] >= 18"}).status_code == 303
     assert "agee" in words(administrator.soup(criteria)), "an expression is checked"
+
+
+def test_of_two_people_at_one_file_nobody_writes_over_the_other(world: World):
+    ada, bert = (world.browser("administrator", site_code=None) for _ in range(2))
+    draft = _made(ada)
+    general, arms, visits = (f"{draft}/edit/{part}" for part in ("general", "arms", "visits"))
+    opened = {page: bert.form(page) for page in (general, arms, visits)}
+    assert ada.post(general, {"v.target": "50"}).status_code == 303
+    assert ada.post(visits, {"v.visits.0.day": "3"}).status_code == 303
+
+    # Another page, and another field of the same page: both hold.
+    assert bert.send(arms, {**opened[arms], "v.arms.0.label": "Training"}).status_code == 303
+    assert bert.send(general, {**opened[general], "v.short_title": "Brief"}).status_code == 303
+    fields = ada.form(general)
+    assert (fields["v.target"], fields["v.short_title"]) == (["50"], ["Brief"])
+    assert ada.form(arms)["v.arms.0.label"] == ["Training"]
+
+    # The same field: what the other wrote stands at it, and saving again is a decision.
+    late = bert.send(general, {**opened[general], "v.target": "70", "v.short_title": "Mine"})
+    assert late.status_code == 409
+    page = BeautifulSoup(late.text, "html.parser")
+    error = page.find(id="v.target-error")
+    assert error is not None
+    assert "wrote “50” here meanwhile" in error.get_text()
+    assert ada.form(general)["v.target"] == ["50"]
+    again = form_in(page, general)
+    assert (again["v.target"], again["v.short_title"]) == (["70"], ["Mine"])
+    assert bert.send(general, again).status_code == 303
+    assert ada.form(general)["v.target"] == ["70"]
+
+    # Other rows: nothing is put into a row that it was not typed for, and what was typed is shown.
+    assert ada.post(visits, {"act": "add:visits"}).status_code == 303
+    assert ada.post(visits, {"act": "up:visits.1"}).status_code == 303
+    late = bert.send(visits, {**opened[visits], "v.visits.0.label": "The first visit"})
+    assert late.status_code == 409
+    assert "The first visit" in late.text
+    fields = form_in(BeautifulSoup(late.text, "html.parser"), visits)
+    assert "The first visit" not in [text for texts in fields.values() for text in texts]
+    assert fields == ada.form(visits) | {"csrf_token": fields["csrf_token"], **_request(fields)}
+
+
+def _request(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a page has of its own each time it is shown."""
+    return {name: fields[name] for name in fields if not name.startswith("v.")}
+
+
+def test_the_last_change_is_taken_back_on_the_page(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator)
+    assert "Take it back" not in words(administrator.soup(draft))
+    text = administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"]
+    form = f"{draft}/edit/form.outcome"
+    assert administrator.post(form, {"act": "remove:sections.0"}).status_code == 303
+    assert administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"] != text
+    page = administrator.soup(draft)
+    assert "instruments/outcome.yaml" in words(page)
+    asked = form_in(page, f"{draft}/undo")
+    done = administrator.send(f"{draft}/undo", asked)
+    assert (done.status_code, "study_draft_undone" in done.headers["location"]) == (303, True)
+    assert administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"] == text
+    again = administrator.send(f"{draft}/undo", {**asked, **_fresh(administrator.soup(draft), f"{draft}/undo")})
+    assert again.status_code == 409
+    assert "Nothing was taken back" in again.text
+    assert administrator.form(f"{draft}/files/instruments/outcome.yaml")["text"] == text
+
+
+def _fresh(page: BeautifulSoup, address: str) -> dict[str, Any]:
+    """All of a form but which change is meant, as one has it who opened the page before."""
+    return {name: value for name, value in form_in(page, address).items() if name != "state"}
 
 
 def test_a_file_is_written_anew_only_when_somebody_says_so(world: World):

@@ -21,7 +21,17 @@ from app.people.reads import person_by_username, sites_of
 from app.studies.actions import load_study
 from app.studies.drafts import copying, new_study, rules
 from app.studies.drafts.folder import checked, files_of, smallest
-from app.studies.drafts.reads import DRAFT, FILE, Draft, draft, files_loaded_as, log_of, of_study
+from app.studies.drafts.reads import (
+    DRAFT,
+    FILE,
+    Draft,
+    LastChange,
+    draft,
+    files_loaded_as,
+    last_change,
+    log_of,
+    of_study,
+)
 from app.studies.in_use import StudyInUse
 from app.studies.models import StudyVersion
 from app.studies.reads import all_studies, definition, versions
@@ -153,6 +163,7 @@ def save_file(
     if before is None and (reason := rules.why_not_files({**kept.texts, path: text})) is not None:
         raise Invalid([FieldProblem("path", "path", reason)])
     new: dict[str, Any] = {"text": text, "changed_at": now, "changed_by": by.username}
+    new["before"] = before.text if before is not None else None
     again = update(FILE).where(FILE.c.draft_id == number, FILE.c.path == path)
     result: int | None = session.execute(
         again.values(**new, version=FILE.c.version + 1, removed_at=None, removed_by=None).returning(FILE.c.version)
@@ -280,6 +291,29 @@ def remove_file(
     old = {"sha256": _sha256(before.text)}
     change = Change("draft.file_removed", subject=f"draft/{number}", item=path, old=old)
     record(session, log_of(study), [change], by=by, now=now)
+
+
+def undo_change(
+    session: Session, study: StudyInUse | None, number: int, *, state: int, by: Actor, now: datetime
+) -> LastChange:
+    """Take the last change of a draft back; it is a change itself, and can be taken back as well.
+
+    `state` is that of the change which is meant: Conflict when there was another one since.
+    """
+    where: dict[str, Any] = {"action": "draft.change", "subject": f"/draft/{number}"}
+    require(by, Permission.STUDY_LOAD, action=where["action"], subject=where["subject"])
+    _hold(session, study, number, where)
+    kept = draft(session, study, number, by=by)
+    last = last_change(session, kept)
+    if last is None or last.state != state:
+        raise Conflict("This draft was changed meanwhile. Nothing was taken back: look at it again.", **where)
+    for path, text in last.files.items():
+        if text is None:
+            remove_file(session, study, number, path=path, by=by, now=now)
+        else:
+            version = kept.files[path].version if path in kept.files else 0
+            save_file(session, study, number, path=path, text=text, version=version, by=by, now=now)
+    return last
 
 
 def remove_draft(session: Session, study: StudyInUse | None, number: int, *, by: Actor, now: datetime) -> None:

@@ -34,7 +34,10 @@ class StudyDraft(SQLModel, table=True):
 
 
 class StudyDraftFile(SQLModel, table=True):
-    """One file of a draft, by its path in the folder. `version` counts its changes; a deleted file is marked."""
+    """One file of a draft, by its path in the folder. `version` counts its changes; a deleted file is marked.
+
+    `before` is what it said before its last change; None where it was not there then, or where nobody knows any more.
+    """
 
     __tablename__ = "study_draft_file"
     __table_args__ = (
@@ -46,6 +49,7 @@ class StudyDraftFile(SQLModel, table=True):
     draft_id: int = Field(foreign_key="study_draft.id")
     path: str
     text: str = Field(sa_type=Text)
+    before: str | None = Field(default=None, sa_type=Text)
     version: int = 1
     changed_at: datetime = Field(sa_type=Instant)
     changed_by: str

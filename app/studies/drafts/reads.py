@@ -165,6 +165,37 @@ def draft(session: Session, study: StudyInUse | None, number: int, *, by: Actor)
     return Draft(number, name, origin, made_at, made_by, version, code, {each.path: DraftFile(*each) for each in found})
 
 
+@dataclass(frozen=True)
+class LastChange:
+    """What was last done to a draft: to which files, by whom, and what each says once that is taken back.
+
+    A file that was added is None then. `state` counts all changes: it is another number after each.
+    """
+
+    at: datetime
+    by: str
+    files: dict[str, str | None]
+    state: int
+
+
+def last_change(session: Session, draft: Draft) -> LastChange | None:
+    """The last change of a draft; None where there is none that can be taken back."""
+    if draft.version is not None:
+        return None
+    rows = session.execute(select(FILE).where(FILE.c.draft_id == draft.number).order_by(FILE.c.path)).all()
+    done = {row.path: (row.removed_at or row.changed_at, row.removed_by or row.changed_by) for row in rows}
+    at, by = max(done.values(), default=(draft.made_at, ""))
+    files: dict[str, str | None] = {}
+    for row in rows:
+        if done[row.path][0] != at:
+            continue
+        is_known = row.removed_at is not None or row.before is not None or row.version == 1
+        if at == draft.made_at or not is_known:
+            return None
+        files[row.path] = row.text if row.removed_at is not None else row.before
+    return LastChange(at, by, files, sum(row.version for row in rows)) if files else None
+
+
 def files_loaded_as(session: Session, version_id: int) -> dict[str, str] | None:
     """The very files of the draft that was loaded as this version; None when it came from elsewhere."""
     number = session.execute(

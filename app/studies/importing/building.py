@@ -395,6 +395,10 @@ def _take_out(draft: Draft, data: Data, instruments: list[Data], path: list[str]
         if id(item) in done or int(path[7]) >= len(checks):
             return
         rule = checks.pop(int(path[7]))["rule"]
+        for text in instrument.get("texts", ()):
+            for each in text["items"]:
+                if each["code"] == item["code"]:
+                    each.pop("checks", None)  # they are told by their order
         if not checks:
             del item["checks"]
         what = f"The check {rule}"

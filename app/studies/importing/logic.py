@@ -17,6 +17,9 @@ _instance = re.compile(r"[0-9]{1,9}|(?:current|first|last|previous|next|new)-ins
 # Nothing is given back once it is taken: blanks that could belong to any of three places take the cube of their number.
 _field = re.compile(r"([A-Za-z0-9_.-]++)\s*+(?:\(([^()\[\]]++)\)\s*+)?((?::[A-Za-z0-9_-]++)*+)").fullmatch
 _EQUAL = ("=", "<>", "!=")
+_RELATIVE = frozenset({f"{which}-event-name" for which in ("first", "last", "previous", "next")} | {"event-name"})
+# No field has a hyphen in its name.
+_smart = re.compile(r"[a-z]+(?:-[a-z0-9]+)+").fullmatch
 
 
 class Untranslatable(ValueError):
@@ -109,7 +112,19 @@ def _reference(
         return word
     target, code = _target(parts, names)
     if target is None:
+        if _smart(parts.name):
+            raise Untranslatable(
+                f"{word} is no field but a smart variable, which is known of no answer here; write what is meant"
+            )
+        if parts.name.endswith("_complete"):
+            raise Untranslatable(f"{word} is whether a form is complete, which no rule knows here")
         return word
+    if parts.modifiers not in ("", ":value"):
+        raise Untranslatable(
+            f"{word} asks for {parts.modifiers[1:]} of the field; only its value is known here: compare with a code"
+        )
+    if parts.event in _RELATIVE and parts.event not in names.events:
+        raise Untranslatable(f"{word} is another visit wherever it is asked; write which is meant, by its code")
     event = None if parts.event is None else names.events.get(parts.event, parts.event)
     is_placed = event is None and target.instrument != instrument
     if is_placed:

@@ -4,7 +4,7 @@ Of a file that may be large, what is not wanted is forgotten as it is read: what
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,15 @@ from app.studies.importing.report import Failed
 MOST_ELEMENTS = 400_000
 MOST_KEPT = 20_000_000  # characters of names, attributes and texts
 DEEPEST = 100
+LONGEST_CDATA = 100_000  # characters
 REDCAP = "https://projectredcap.org"
 _OWN_SPACES = ("http://www.cdisc.org/ns/odm/", "")
 _XML_SPACE = "http://www.w3.org/XML/1998/namespace"
 
 _declaration = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
-_attribute = re.compile(r"=\s*\"[^\"<]*\"|=\s*'[^'<]*'")
+_end_or_quote = re.compile(r"[>\"']")
+# Tags of which no attribute goes over a line end, and the texts before them: nothing is given back once it is taken.
+_tags_without_lines = re.compile(r"""(?:[^<]*+<(?!!)[^<>"']*+(?:"[^"\r\n]*+"[^<>"']*+|'[^'\r\n]*+'[^<>"']*+)*+>)++""")
 _LONGEST_DECLARATION = 1_000
 _TOO_MANY = f"The file has more than {MOST_ELEMENTS:,} elements. Export the definition without data."
 _CDATA, _END_OF_CDATA = "<![CDATA[", "]]>"
@@ -59,15 +62,10 @@ class Node:
             waiting.extend(reversed(node.children))
 
 
-def root_of(text: str, *, keep_lines: bool) -> Node:
-    """The tree of a text; `Failed` when it is no XML, or holds what no study needs.
-
-    `keep_lines`: REDCap writes line ends inside attributes as they are, where XML asks for `&#10;`.
-    """
+def root_of(text: str) -> Node:
+    """The tree of a text; `Failed` when it is no XML, or holds what no study needs."""
     _refuse_types(text)
     text = _declaration.sub("", text)
-    if keep_lines:
-        text = _with_lines_but_in_cdata(text)
     return _tree(_parsed(lambda etree, options: etree.fromstring(text.encode(), etree.XMLParser(**options))))
 
 
@@ -187,17 +185,88 @@ def _too_deep(line: int) -> str:
     return f"Elements are nested more than {DEEPEST} deep (line {line}). This is no study definition."
 
 
-def _with_lines(text: str) -> str:
-    return _attribute.sub(lambda found: found[0].replace("\r\n", "&#10;").replace("\n", "&#10;"), text)
+def with_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """A text that comes in pieces, with `&#10;` for line ends inside attributes, where REDCap writes them as they are.
+
+    What stands in a CDATA section beyond `LONGEST_CDATA` characters is an attached file, and is left out.
+    """
+    lines = _Lines()
+    for piece in pieces:
+        yield lines.mended(piece)
+    yield lines.rest
 
 
-def _with_lines_but_in_cdata(text: str) -> str:
-    """As `_with_lines`, section by section; each is looked for once, however many are begun and never ended."""
-    said, at = [], 0
-    while (begins := text.find(_CDATA, at)) >= 0 and (ends := text.find(_END_OF_CDATA, begins)) >= 0:
-        said += [_with_lines(text[at:begins]), text[begins:ends]]
-        at = ends
-    return "".join([*said, _with_lines(text[at:])])
+class _Lines:
+    """Where in an XML file one is, from piece to piece: in a text, a tag, an attribute, a comment or CDATA."""
+
+    def __init__(self) -> None:
+        self.within = ""  # "": a text; "<": a tag; a quote: an attribute; else what ends a section that is no markup
+        self.rest = ""  # what may be the beginning of something that ends in the next piece
+        self.left = 0
+
+    def mended(self, piece: str) -> str:
+        text, self.rest = self.rest + piece, ""
+        said: list[str] = []
+        at = 0
+        while at < len(text):
+            at = self.step(text, at, said)
+        return "".join(said)
+
+    def step(self, text: str, at: int, said: list[str]) -> int:
+        """Say what stands from here on, as far as it is of one kind; gives where the next begins."""
+        if self.within == "":
+            if run := _tags_without_lines.match(text, at):
+                said.append(run[0])
+                return run.end()
+            return self.begun(text, at, said)
+        if self.within == "<":
+            found = _end_or_quote.search(text, at)
+            if found is None:
+                said.append(text[at:])
+                return len(text)
+            said.append(text[at : found.end()])
+            self.within = "" if found[0] == ">" else found[0]
+            return found.end()
+        end = text.find(self.within, at)
+        if len(self.within) == 1:
+            last = len(text) if end < 0 else end
+            if end < 0 and text.endswith("\r"):
+                last, self.rest = last - 1, "\r"
+            said.append(text[at:last].replace("\r\n", "&#10;").replace("\n", "&#10;"))
+            if end < 0:
+                return len(text)
+            said.append(self.within)
+            self.within = "<"
+            return end + 1
+        last = max(at, len(text) - len(self.within) + 1) if end < 0 else end
+        if self.within == _END_OF_CDATA:
+            said.append(text[at : min(last, at + self.left)])
+            self.left = max(0, self.left - (last - at))
+        if end < 0:
+            self.rest = text[last:]
+            return len(text)
+        said.append(self.within if self.within == _END_OF_CDATA else "")
+        self.within = ""
+        return end + 3
+
+    def begun(self, text: str, at: int, said: list[str]) -> int:
+        """What begins with the next < in a text: it may be a section in which nothing is markup."""
+        opens = text.find("<", at)
+        if opens < 0 or len(text) - opens < len(_CDATA):
+            said.append(text[at:] if opens < 0 else text[at:opens])
+            self.rest = "" if opens < 0 else text[opens:]
+            return len(text)
+        said.append(text[at:opens])
+        if text.startswith(_CDATA, opens):
+            said.append(_CDATA)
+            self.within, self.left = _END_OF_CDATA, LONGEST_CDATA
+            return opens + len(_CDATA)
+        if text.startswith("<!--", opens):
+            self.within = "-->"
+            return opens + 4
+        said.append("<")
+        self.within = "<"
+        return opens + 1
 
 
 def _name(name: str) -> str:

@@ -4,6 +4,7 @@ Names and meanings of fields, validations, logic and action tags follow REDCap's
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -15,6 +16,16 @@ from app.studies.importing.draft import Data, Draft, Form, Section
 from app.studies.importing.logic import Names, Target, Untranslatable, translated
 from app.studies.rules.items import WIDEST_MATRIX
 from app.studies.rules.references import SCREENING
+
+
+@dataclass
+class Words:
+    """A question in another language, as far as it has words there; `choices` by the codes there."""
+
+    label: str = ""
+    hint: str = ""
+    constraint_message: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,6 +55,7 @@ class Row:
     rule_message: str = ""
     where: str = ""
     options: list[tuple[str, str]] | None = None
+    words: dict[str, Words] = field(default_factory=dict)  # by language
 
 
 @dataclass
@@ -76,10 +88,12 @@ class Project:
     form_labels: dict[str, str] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     repeating: list[tuple[str, str]] = field(default_factory=list)  # unique event or '', form or ''
+    repeat_labels: dict[str, str] = field(default_factory=dict)  # by form: what each time is called there
     missing_codes: str = ""
     groups: list[str] = field(default_factory=list)
     allocated_by: tuple[str, ...] = ()  # fields that hold the arm of the randomisation module
-    notes: list[tuple[str, str, str]] = field(default_factory=list)  # where, what, to do
+    notes: list[tuple[str, str, str]] = field(default_factory=list)  # left out: where, what, to do
+    changes: list[tuple[str, str, str, str]] = field(default_factory=list)  # where, what, what instead, to do
 
 
 OUTSIDE = "unscheduled"  # stands for all visits outside the plan
@@ -119,6 +133,7 @@ _tag = re.compile(r"(?<![\w@])@[A-Z][A-Z0-9_-]*")
 _tag_value = re.compile(r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"']+))")
 _piped = re.compile(r"\[[a-z][a-z0-9_-]*(?:\([^()\[\]]*\))?(?::[a-z0-9_-]+)*\]")
 _LINE = re.compile(r"[|\n]")
+_field_alone = re.compile(r"\[[a-z][a-z0-9_]*\]").fullmatch
 
 
 def read(project: Project) -> Draft:
@@ -126,6 +141,8 @@ def read(project: Project) -> Draft:
     draft = Draft(project.source, title=plain(project.title), short_title=plain(project.short_title))
     for where, what, to_do in project.notes:
         draft.report.lost(where, what, to_do)
+    for where, what, instead, to_do in project.changes:
+        draft.report.changed(where, what, instead, to_do)
     _Reading(project, draft).run()
     return draft
 
@@ -145,7 +162,11 @@ class _Reading:
 
     def run(self) -> None:
         rows = self.without_record_id()
+        before = ""
         for row in rows:
+            if row.form != before:
+                self.trailing_texts(before)
+            before = row.form
             if row.form not in self.forms:
                 label = self.project.form_labels.get(row.form) or row.form.replace("_", " ").strip().capitalize()
                 code = self.draft.instruments.take(row.form, "form")
@@ -155,7 +176,7 @@ class _Reading:
                 if row.form in self.project.surveys:
                     self.forms[row.form].respondent = "participant"
             self.row(row, self.forms[row.form])
-        self.trailing_texts()
+        self.trailing_texts(before)
         kept = {name: form for name, form in self.forms.items() if form.items}
         for name in self.forms:
             if name not in kept:
@@ -235,12 +256,28 @@ class _Reading:
             if form.sections[-1].items and form.sections[-1].layout == "matrix":
                 form.sections.append(Section())
         form.sections[-1].items.append(item)
+        self.worded(row, item, form, renamed)
         self.personal(row, form.code, code)
         self.pending.append((row, item, form.code))
         looks = (row.alignment, "Custom alignment"), (row.number, "Question number"), (row.appearance, "Appearance")
         for value, what in looks:
             if value.strip() and value.strip().upper() != "RV":
                 self.report.looks(where, f"{what} {value.strip()}.")
+
+    def worded(self, row: Row, item: Data, form: Form, renamed: Mapping[str, str]) -> None:
+        """The question in other languages, as far as it has words there."""
+        for language, words in row.words.items():
+            said: Data = {"code": item["code"]}
+            label, whole = self.draft.label(words.label, f"{row.where} ({language})", "")
+            hint = "\n".join(each for each in (whole, paragraphs(words.hint)) if each)
+            choices = [
+                {"code": renamed[there], "label": short(plain(text))}
+                for there, text in words.choices.items()
+                if there in renamed and plain(text)
+            ]
+            said |= {key: value for key, value in (("label", label), ("hint", hint), ("choices", choices)) if value}
+            if len(said) > 1 or words.constraint_message:
+                form.texts.setdefault(language, []).append(said)
 
     def as_heading(self, form: Form) -> None:
         """A short text before the first question of a part without a heading is its heading."""
@@ -283,7 +320,7 @@ class _Reading:
         words = paragraphs(row.label)
         if words:
             self.text_before.append(words)
-        instead = "Its text stands at the question after it, as the heading or as the hint." if words else "Left out."
+        instead = "Its text stands at the question after it in this form, as heading or hint." if words else "Left out."
         self.report.changed(
             row.where,
             f"The descriptive text [{row.name}]: “{short(plain(row.label), 120)}”.",
@@ -296,10 +333,11 @@ class _Reading:
             )
         self.annotation(row, {"code": row.name, "type": "text"})
 
-    def trailing_texts(self) -> None:
+    def trailing_texts(self, form: str) -> None:
+        """Texts at the end of a form belong to no question of the next."""
         for text in self.text_before:
             self.report.lost(
-                "Last form", f"A text with no question after it: “{short(text, 400)}”", "Put it at a question."
+                f"Form {form}", f"A text with no question after it: “{short(text, 400)}”", "Put it at a question."
             )
         self.text_before = []
 
@@ -313,6 +351,8 @@ class _Reading:
                     where, f"[{row.name}] is a {kind} without choices.", "It is a text.", "Write choices."
                 )
                 return {}
+            if validation == "autocomplete":
+                self.report.looks(where, "Its choices are searched as one types (autocomplete).")
             item["type"] = "choices" if kind == "checkbox" else "choice"
             item["choices"], renamed = said.choices(self.draft, options, where)
             return renamed
@@ -408,6 +448,13 @@ class _Reading:
             self.report.lost(row.where, f"The constraint {row.rule}: {reason}", "Write a check.")
             return
         said.check(item, rule, plain(row.rule_message) or "This cannot be. Check the answer.", hard=True)
+        # It is the first of the item's checks: messages are told by their order.
+        form = next(each for each in self.draft.forms if each.code == instrument)
+        for language, words in row.words.items():
+            if message := short(plain(words.constraint_message)):
+                for each in form.texts.get(language, ()):
+                    if each["code"] == item["code"]:
+                        each["checks"] = [{"message": message}]
 
     def here(self, row: Row, text: str, instrument: str) -> str:
         """An expression with the names of this study; of a field of another form it is told which visit is meant."""
@@ -562,15 +609,24 @@ class _Reading:
                 continue
             forms = self.at(event)
             key = event.code or event.name.casefold()
+            times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
             if key in by_name:
                 visit = by_name[key]
+                kept = (visit["day"], visit["window"]["before"], visit["window"]["after"])
+                if times != kept:
+                    self.report.changed(
+                        event.where,
+                        f"{event.name} is due on day {times[0]} in {event.arm_name or f'arm {event.arm}'}, "
+                        f"{times[1]} before to {times[2]} after.",
+                        f"Day {kept[0]}, {kept[1]} before to {kept[2]} after, for everybody.",
+                        "Write one day that holds in all arms: visits never depend on the arm.",
+                    )
                 visit["instruments"] += [form for form in forms if form not in visit["instruments"]]
             else:
                 code = event.code or self.draft.visit_codes.take(
                     re.sub(r"_arm_[0-9]+[a-z]?$", "", event.unique), "visit"
                 )
                 label = self.draft.visit_labels.take(short(plain(event.name)) or code)
-                times = (day or 0, _whole(event.before) or 0, _whole(event.after) or 0)
                 visit = by_name[key] = self.draft.visit(event.where, code, label, forms, times)
                 self.draft.visits.append(visit)
             self.names.events[event.unique] = visit["code"]
@@ -582,6 +638,14 @@ class _Reading:
         for visit in self.draft.visits:
             for form in visit["instruments"]:
                 self.names.visits.setdefault(form, []).append(visit["code"])
+        for each in self.draft.forms:
+            if not (self.project.is_ours or each.code in self.names.visits or each.code in self.draft.unscheduled):
+                self.report.changed(
+                    f"Form {each.code}",
+                    f"“{each.label}” is filled in at no event.",
+                    "It is in the folder, and asked at no visit.",
+                    "Plan it at a visit, at visits outside the plan, or take it out.",
+                )
 
     def at(self, event: Event) -> list[str]:
         """The instruments of an event."""
@@ -603,6 +667,7 @@ class _Reading:
         for event, form in self.project.repeating:
             if form in self.forms:
                 self.forms[form].repeats = True
+                self.repeat_label(form)
                 at = self.names.visits.get(self.forms[form].code, [])
                 if event and {self.names.events.get(event)} != set(at):
                     self.report.changed(
@@ -619,6 +684,21 @@ class _Reading:
                 )
             else:
                 self.report.lost(f"Form {form}", "It repeats, but has no questions.", "Nothing.")
+
+    def repeat_label(self, name: str) -> None:
+        """What each time is called: the answer to one question of the form, or words; else it is said."""
+        form, label = self.forms[name], self.project.repeat_labels.get(name, "").strip()
+        target = self.names.fields.get(label[1:-1]) if _field_alone(label) else None
+        if target is not None and target.instrument == form.code:
+            form.said["repeat_label"] = target.item
+        elif label and "[" not in label and len(plain(label)) <= LONGEST_LABEL:
+            form.said["repeat_label"] = plain(label)
+        elif label:
+            self.report.lost(
+                f"Form {form.code}",
+                f"Each repeat is labelled {label}.",
+                "Write `repeat_label:` with one question's code.",
+            )
 
     def missing_codes(self) -> None:
         for line in _LINE.split(self.project.missing_codes):

@@ -78,6 +78,11 @@ def read(text: str, name: str, events: Sequence[Event] = ()) -> Draft:
     return read_project(project)
 
 
+def is_first_line(cells: Sequence[str]) -> bool:
+    """Whether these are the headings of a dictionary."""
+    return set(_NEEDED) <= {_HEADINGS.get(re.sub(r"[^a-z]", "", cell.lower())) for cell in cells}
+
+
 def rows(text: str) -> tuple[list[Row], list[tuple[str, str, str]]]:
     """The rows in their order, and what of the table itself was left out."""
     lines = _lines(text)

@@ -2,6 +2,7 @@
 
 import re
 
+from app.studies.importing.codes import plain, short
 from app.studies.importing.draft import Draft
 from app.studies.importing.leftovers import report_leftovers
 from app.studies.importing.markup import Node, all_text
@@ -13,24 +14,29 @@ from app.studies.rules.references import SCREENING
 _FIELD_TYPES = {"select": "dropdown", "textarea": "notes"}
 _PSEUDO = frozenset({"redcap_data_access_group", "redcap_survey_identifier", "redcap_event_name"})
 
-# Settings that a study says elsewhere, or not at all: (name, what it is, what to do).
-_SETTINGS = (
-    (
-        "SurveysGroup",
-        "surveys and their settings",
-        "Their forms have `respondent: participant`; links are given on pages.",
-    ),
-    ("SurveysQueueGroup", "a survey queue", "Plan the forms at visits."),
-    ("EconsentGroup", "electronic consent", "Write the consent document into consent/."),
-    ("EconsentFormsGroup", "forms of electronic consent", "Write the consent document into consent/."),
-    ("PdfSnapshotsGroup", "PDF snapshots", "Nothing: records are printed from their pages."),
-    ("UserRolesGroup", "user roles", "Give people their roles: they are fixed, see Study, Roles."),
-    ("ReportsGroup", "reports", "Build exports instead."),
-    ("DataQualityRulesGroup", "data quality rules", "Write them as checks of items."),
-    ("OdmAttachmentGroup", "attached files", "Keep them in the trial master file."),
-    ("AlertsGroup", "alerts", "Write `schedule: reminders:`."),
-    ("DashboardsGroup", "dashboards", "Nothing."),
+# Settings that a study says elsewhere, or not at all: (name, what one of them is, what to do, what of it is told).
+_TEXTS = (
+    "form_name title instructions acknowledgement stop_action_acknowledgement offline_instructions survey_expiration "
+    "save_and_return question_by_section end_survey_redirect_url end_survey_redirect_next_survey_logic response_limit "
+    "survey_time_limit_days survey_time_limit_hours confirmation_email_subject confirmation_email_content"
 )
+_SETTINGS = (
+    ("SurveysGroup", "A survey", "Its form has `respondent: participant`; links are given on pages.", _TEXTS),
+    ("SurveysQueueGroup", "Part of the survey queue", "Plan the form at a visit.", ""),
+    ("SurveysSchedulerGroup", "An automatic invitation", "Write `schedule: reminders:`.", ""),
+    ("FormDisplayLogicGroup", "When a form can be opened", "Write `shown_if` at its questions.", ""),
+    ("EconsentGroup", "Electronic consent", "Write the consent document into consent/.", ""),
+    ("EconsentFormsGroup", "A form of electronic consent", "Write the consent document into consent/.", ""),
+    ("PdfSnapshotsGroup", "A PDF snapshot", "Nothing: records are printed from their pages.", ""),
+    ("UserRolesGroup", "A user role", "Give people their roles: they are fixed, see Study, Roles.", "role_name"),
+    ("ReportsGroup", "A report", "Build an export instead.", "title"),
+    ("DataQualityRulesGroup", "A data quality rule", "Write it as a check of an item.", ""),
+    ("OdmAttachmentGroup", "An attached file", "Keep it in the trial master file.", "DocName"),
+    ("AlertsGroup", "An alert", "Write `schedule: reminders:`.", ""),
+    ("DashboardsGroup", "A dashboard", "Nothing.", "title"),
+    ("MultilanguageSettingsGroup", "Words in other languages", "Write them as instruments/CODE.LANGUAGE.yaml.", ""),
+)
+MOST_TOLD = 100  # of one group of settings
 _READ = frozenset(
     {
         "StudyName",
@@ -41,7 +47,7 @@ _READ = frozenset(
         "redcap:RandomizationGroup",
     }
 )
-_GROUPS = frozenset(f"redcap:{name}" for name, _, _ in _SETTINGS)
+_GROUPS = frozenset(f"redcap:{name}" for name, *_ in _SETTINGS)
 # What is read of each element; everything else in it is reported by its name.
 _OF_ELEMENTS = {
     "ItemDef": "OID Name DataType Length SignificantDigits Question CodeListRef RangeCheck redcap:Variable "
@@ -92,7 +98,8 @@ def _settings(project: Project, study: Node) -> None:
     others: list[str] = []
     for child in settings.children:
         if child.tag not in _READ and child.tag not in _VALUES and child.tag not in _GROUPS:
-            words = child.text.strip() or (f"{len(child.children)} parts" if child.children else "")
+            words = child.text.strip()
+            _tell(project, child, f"{child.tag.removeprefix('redcap:')}", "Nothing, unless the study needs it.", "")
             others += [f"{child.tag.removeprefix('redcap:')} {words[:100]}"] if words not in ("", "0") else []
         if child.tag == "redcap:MissingDataCodes":
             project.missing_codes = child.text
@@ -107,15 +114,28 @@ def _settings(project: Project, study: Node) -> None:
         form = repeating.get("redcap:RepeatInstrument")
         project.repeating.append((repeating.get("redcap:UniqueEventName"), form))
         if label := repeating.get("redcap:CustomLabel"):
-            project.notes.append((f"Form {form}", f"Each repeat is labelled {label}.", "Write `repeat_label:`."))
+            project.repeat_labels[form] = label
     for repeating in settings.within("redcap:RepeatingEvent"):
         project.repeating.append((repeating.get("redcap:UniqueEventName"), ""))
     for randomisation in settings.within("redcap:Randomization"):
         _randomisation(project, randomisation)
-    for group_name, what, to_do in _SETTINGS:
+    for group_name, what, to_do, told in _SETTINGS:
         for group in settings.within(f"redcap:{group_name}"):
-            if group.children:
-                project.notes.append(("Project settings", f"{len(group.children)} {what}.", to_do))
+            _tell(project, group, what, to_do, told)
+
+
+def _tell(project: Project, group: Node, what: str, to_do: str, told: str) -> None:
+    """A note for each setting of a group, with what it says (`told`: that alone), so that it can be written anew."""
+    for place, each in enumerate(group.children):
+        if place == MOST_TOLD:
+            project.notes.append(("Project settings", f"{what}: {len(group.children) - place} more.", to_do))
+            return
+        said = [
+            f"{name.removeprefix('redcap:')} {short(plain(value), 300)}"
+            for name, value in each.attributes.items()
+            if plain(value) not in ("", "0") and (not told or name.removeprefix("redcap:") in told.split())
+        ]
+        project.notes.append(("Project settings", f"{what}: {', '.join(said) or short(plain(each.text), 80)}.", to_do))
 
 
 def _randomisation(project: Project, node: Node) -> None:

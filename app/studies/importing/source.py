@@ -12,12 +12,12 @@ from app.studies.importing import odm_ours, redcap_dictionary, redcap_project, u
 from app.studies.importing.building import Converted, built
 from app.studies.importing.codes import Codes
 from app.studies.importing.draft import Draft
-from app.studies.importing.markup import root_of, root_without
+from app.studies.importing.markup import root_of, root_without, with_lines
 from app.studies.importing.redcap import Event
 from app.studies.importing.report import Failed
 
 LARGEST_SOURCE = 20_000_000  # bytes
-LARGEST_FILE = 2_000_000_000  # bytes, of ODM: what was entered is passed over as it is read
+LARGEST_FILE = 2_000_000_000  # bytes, of ODM and of REDCap's: what was entered is passed over as it is read
 _PIECE = 65_536
 
 _MARKS = (
@@ -79,30 +79,31 @@ def read(data: bytes | Readable, *, name: str, events: Sequence[Event] = ()) -> 
     """The draft of a file; `events` are those of the study that a dictionary is read for."""
     file = BytesIO(data) if isinstance(data, bytes) else data
     begins = file.read(_PIECE)
+    # What was entered is passed over as it is read: the definition alone has to be small.
     if _is_odm(begins):
-        # What was entered is passed over as it is read: the definition alone has to be small.
         return odm_ours.read(root_without(_texts(begins, file), "ClinicalData"), name)
+    if _is_odm(begins, of_redcap=True):
+        return redcap_project.read(root_without(with_lines(_texts(begins, file)), "ClinicalData"), name)
     data = begins + file.read(LARGEST_SOURCE + 1 - len(begins))
     if data.startswith(_SPREADSHEET) and len(data) <= LARGEST_SOURCE:
-        return xlsform.read(data, name)
+        return xlsform.read(data, name, events)
     text = text_of(data)
     if usdm.is_one(text):
         return usdm.read(text, name)
     if text.lstrip()[:1] != "<":
         return redcap_dictionary.read(text, name, events)
-    if _is_of_redcap(text):
-        return redcap_project.read(root_of(text, keep_lines=True), name)
-    return odm_ours.read(root_of(text, keep_lines=False), name)
+    return odm_ours.read(root_of(text), name)
 
 
 def _is_of_redcap(text: str) -> bool:
     return "redcap" in text[:20_000].lower() and "projectredcap.org" in text[:20_000]
 
 
-def _is_odm(begins: bytes) -> bool:
-    """Whether a file begins as ODM does, and is none of REDCap's, which is read as a whole to mend its line ends."""
+def _is_odm(begins: bytes, *, of_redcap: bool = False) -> bool:
+    """Whether a file begins as ODM does, and is one of REDCap's or none."""
     text = begins.decode(_encoding(begins), "ignore")
-    return text.lstrip("\ufeff \t\r\n")[:1] == "<" and "<ODM" in text[:20_000] and not _is_of_redcap(text)
+    is_xml = text.lstrip("\ufeff \t\r\n")[:1] == "<" and "<ODM" in text[:20_000]
+    return is_xml and _is_of_redcap(text) is of_redcap
 
 
 def _texts(begins: bytes, file: Readable) -> Iterator[str]:

@@ -78,7 +78,7 @@ class _Parts:
         if self.left < 0:
             raise Failed(TOO_MUCH)
         try:
-            return root_of(data.decode("utf-8-sig"), keep_lines=False)
+            return root_of(data.decode("utf-8-sig"))
         except UnicodeDecodeError as problem:
             raise Failed(NOT_READ) from problem
 
