@@ -50,26 +50,25 @@ class StudyLine(Reply):
 
 
 @anywhere.get("", name="api.studies")
-def studies(here: ApiAnyStudy) -> list[StudyLine]:
+def studies(here: ApiAnyStudy, cursor: Cursor = None, limit: Limit = 50) -> PageOf[StudyLine]:
     """The studies that this token may be used for: one, or none once its owner holds no role there any more.
 
     A token is for one study, and says nothing of others.
     """
-    if not here.actor.grants:
-        return []
     definition = here.the_study.definition
-    return [
-        StudyLine(
-            code=definition.code,
-            version=definition.version,
-            title=definition.title,
-            href=f"{STUDIES}/{definition.code}",
-            studyOID=f"ST.{definition.code}",
-            name=definition.code,
-            label=definition.title,
-            standards=["sdtmig"],
-        )
-    ]
+    line = StudyLine(
+        code=definition.code,
+        version=definition.version,
+        title=definition.title,
+        href=f"{STUDIES}/{definition.code}",
+        studyOID=f"ST.{definition.code}",
+        name=definition.code,
+        label=definition.title,
+        standards=["sdtmig"],
+    )
+    found = [line] if here.actor.grants else []
+    page = paging.page_of_all(found, limit, lambda each: (each.code,), str, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
 
 
 class SiteReply(Reply):

@@ -368,12 +368,18 @@ def test_a_token_is_told_which_study_it_is_for(world):
     client = world.client("data_manager")
     asked = {"headers": {"Authorization": f"Bearer {client.token}"}}
     reply = client.http.get("/api/v1/studies", **asked)
-    (study,) = reply.json()
+    (study,) = reply.json()["items"]
+    assert reply.json()["next"] is None
+    assert reply.links["first"]["url"] == "/api/v1/studies"
     assert (study["code"], study["href"], study["studyOID"]) == ("mini", client.root, "ST.mini")
     assert client.http.get(study["href"], **asked).json()["title"] == study["title"] == study["label"]
-    assert client.http.get("/api/v1/studies?fields=code", **asked).json() == [{"code": "mini"}]
-    (wide,) = client.http.get("/api/v1/studies?expand=datasets", **asked).json()
-    assert "IG.DM" in [each["itemGroupOID"] for each in wide["datasets"]]
+    assert client.http.get("/api/v1/studies?fields=code", **asked).json()["items"] == [{"code": "mini"}]
+    (wide,) = client.http.get("/api/v1/studies?expand=datasets", **asked).json()["items"]
+    assert "IG.DM" in [each["itemGroupOID"] for each in wide["datasets"]["items"]]
+    behind = client.http.get("/api/v1/studies", params={"cursor": paging.encode("mini")}, **asked)
+    assert behind.json() == {"items": [], "next": None}
+    broken = client.http.get("/api/v1/studies", params={"cursor": paging.encode(1), "limit": 1}, **asked)
+    assert [each["field"] for each in broken.json()["errors"]] == ["cursor"]
     again = {"headers": {**asked["headers"], "If-None-Match": reply.headers["ETag"]}}
     assert client.http.get("/api/v1/studies", **again).status_code == 304
     assert client.http.get("/api/v1/studies?code=mini", **asked).status_code == 422

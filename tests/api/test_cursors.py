@@ -59,6 +59,7 @@ LISTS = {
     "/downtime-packs": ("statistician", (1,)),
     "/unblindings/openings": ("data_manager", ("clinician_north", "clinician")),
     "/export-definitions": ("data_manager", ("Everything",)),
+    "/datasets": ("data_manager", (0,)),
     "/import-mappings": ("coordinator", ("diaries",)),
     "/webhooks": ("coordinator", (1,)),
     "/appointments": ("coordinator", ("2026-03-02T09:30:00.000000+00:00", 1)),
