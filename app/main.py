@@ -21,18 +21,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import app.api
 import app.web
-from app.api.pleasant import Pleasant
+from app.api.pleasant import Pleasant, methods_at
 from app.api.redcap.errors import unreadable
 from app.api.wrong import field_problem
 from app.audit.actions import record_refusal
 from app.audit.clocks import read_clocks
 from app.dependencies import (
     LARGEST_UPLOAD,
+    READ_IS_LOGGED,
     WHOLE_PAGE,
     AlreadyAnswered,
+    ChangedMeanwhile,
     SecondFactorNeeded,
     SignInNeeded,
     TokenNeeded,
+    changed_meanwhile,
     is_unattended,
     problem_json,
 )
@@ -132,7 +135,7 @@ def _brings_files(scope: Scope) -> bool:
         return False
     if scope["method"] == "PUT":
         return "/files/" in path
-    return "/entries/import" in path or path.endswith(("/study-imports", "/draft-folders"))
+    return "/entries/import" in path or path.endswith(("/study-imports", "/draft-folders", "/consent-scans"))
 
 
 def _too_large(scope: Scope) -> Response:
@@ -264,7 +267,9 @@ def _handle_problems(application: FastAPI) -> None:
         status, title = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         _write_down(request, error)
         if _is_api(request):
-            extra = {"current_version": error.current_version} if isinstance(error, Conflict) else {}
+            extra: dict[str, Any] = {"current_version": error.current_version} if isinstance(error, Conflict) else {}
+            if isinstance(error, NotFound) and error.reason == NotFound().reason:
+                extra["detail"] = _not_here(request)
             return problem_json(status, error, title, **extra)
         return problem_page(request, status, title, error.reason)
 
@@ -290,6 +295,9 @@ def _handle_problems(application: FastAPI) -> None:
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
+    def changed(_: Request, error: Exception) -> Response:
+        return changed_meanwhile(str(error))
+
     def not_valid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         problems = [field_problem(each) for each in error.errors()]
@@ -301,16 +309,22 @@ def _handle_problems(application: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if _is_api(request):
             titles = {404: "Not found", 405: "Method not allowed", 413: "Too large"}
-            words = UNREADABLE if error.status_code == 400 else _detail(error)
+            known = {400: UNREADABLE, 404: _not_here(request)}
+            words = known.get(error.status_code) or _detail(error)
+            headers = {**(error.headers or {})}
+            if error.status_code == 405 and words != READ_IS_LOGGED and (allowed := methods_at(request.scope)):
+                headers["Allow"] = ", ".join(allowed)
+                words = f"Nothing is done here by this method. Send one of these: {headers['Allow']}."
             title = titles.get(error.status_code, "Error")
-            response: Response = problem_json(error.status_code, None, title, detail=words)
-        else:
-            title = "Not found" if error.status_code == 404 else "This cannot be done so"
-            response = (
-                too_large_page(request)
-                if error.status_code == 413
-                else problem_page(request, error.status_code, title, _detail(error))
-            )
+            answer = problem_json(error.status_code, None, title, detail=words)
+            answer.headers.update(headers)
+            return answer
+        title = "Not found" if error.status_code == 404 else "This cannot be done so"
+        response = (
+            too_large_page(request)
+            if error.status_code == 413
+            else problem_page(request, error.status_code, title, _detail(error))
+        )
         response.headers.update(error.headers or {})
         return response
 
@@ -334,6 +348,7 @@ def _handle_problems(application: FastAPI) -> None:
         (SecondFactorNeeded, second_factor_needed),
         (AlreadyAnswered, already_answered),
         (TokenNeeded, token_needed),
+        (ChangedMeanwhile, changed),
         (RequestValidationError, not_valid),
         (HTTPException, http_error),
         (ClientDisconnect, gone),
@@ -348,6 +363,16 @@ def settings_debug() -> bool:
     import sys
 
     return sys.flags.dev_mode
+
+
+def _not_here(request: Request) -> str:
+    """What a program does next where nothing is, or nothing that is theirs to know: the same in both cases."""
+    if request.url.path.endswith("/"):
+        return "No address here ends with a slash. Leave it out."
+    return (
+        "There is nothing at this address, or it is not yours to know. Compare its parts with the addresses in "
+        "/api/v1/openapi.json."
+    )
 
 
 def _detail(error: HTTPException) -> str:

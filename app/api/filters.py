@@ -6,7 +6,7 @@ A misspelt filter that is passed over would answer with everything: it is refuse
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_origin
 
 from fastapi import Query
 from fastapi.dependencies.models import Dependant
@@ -43,11 +43,13 @@ Since = Annotated[
 Until = Annotated[Moment | None, Query(description="Before this instant.", examples=["2026-04-01T00:00:00Z"])]
 
 
-def names_of(dependant: Dependant) -> Iterator[str]:
-    """The names of the parameters that an address takes in its query."""
-    yield from (one.alias for one in dependant.query_params)
+def names_of(dependant: Dependant, *, lists_only: bool = False) -> Iterator[str]:
+    """The names of the parameters that an address takes in its query; or of those that may stand there repeatedly."""
+    for one in dependant.query_params:
+        if not lists_only or get_origin(one.field_info.annotation) is list:
+            yield one.alias
     for each in dependant.dependencies:
-        yield from names_of(each)
+        yield from names_of(each, lists_only=lists_only)
 
 
 def at(here: Here, site: str | None) -> Actor:

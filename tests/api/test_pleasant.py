@@ -96,6 +96,19 @@ def test_a_token_that_asks_too_often_is_told_when_to_go_on(shared_database):
     assert reply.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_each_answer_says_how_often_one_may_still_ask(shared_database):
+    with shared_database.writing() as session:
+        coordinator = person(session, mini_study(session), Role.COORDINATOR, site_code="north")
+    client = api_client(shared_database, coordinator, api_requests_a_minute=2)
+    replies = [client.get(PAGE), client.get(f"{PAGE}?limit=0"), client.get(PAGE)]
+    assert [reply.headers["ratelimit-limit"] for reply in replies] == ["2"] * 3
+    assert [reply.headers["ratelimit-remaining"] for reply in replies] == ["1", "0", "0"]
+    assert [int(reply.headers["ratelimit-reset"]) for reply in replies] == [30, 60, 60]
+    free = api_client(shared_database, coordinator, api_requests_a_minute=0)
+    assert not [name for name in free.get(PAGE).headers if name.startswith("ratelimit")]
+
+
 def test_a_bucket_fills_again_and_each_token_has_its_own():
     limits = Limits(60)
     assert [limits.wait(b"a", 0.0) for _ in range(61)] == [0] * 60 + [2]
@@ -104,6 +117,123 @@ def test_a_bucket_fills_again_and_each_token_has_its_own():
     assert limits.wait(b"a", 1.5) == 1
     assert limits.wait(b"a", 0.5) > 0  # a clock that went back gives nothing away
     assert Limits(0).wait(b"a", 0.0) == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "path",
+    [PAGE, f"{PAGE}?limit=1&fields=code", f"{PAGE}/M-001?expand=visits", f"{PAGE}/M-999", "", "/usdm", "/nothing"],
+)
+def test_head_is_answered_as_get_without_its_body(client, path):
+    whole, head = (client.request(each, path, headers={"Accept-Encoding": "identity"}) for each in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    same = ("content-type", "etag", "link", "content-length")
+    assert {name: head.headers.get(name) for name in same} == {name: whole.headers.get(name) for name in same}
+    if "etag" in head.headers:
+        assert client.request("HEAD", path, headers={"If-None-Match": head.headers["etag"]}).status_code == 304
+    assert client.http.head(f"{client.root}{path}").status_code == (404 if path == "/nothing" else 401)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_read(client):
+    where = f"{PAGE}/M-001/personal-data"
+    head = client.request("HEAD", where)
+    assert (head.status_code, head.headers["allow"]) == (405, "GET, OPTIONS")
+    assert client.get(where).status_code != 405
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (PAGE, "GET, HEAD, OPTIONS, POST"),
+        ("/sites", "GET, HEAD, OPTIONS"),
+        (f"{PAGE}/M-001/visits/baseline", "GET, HEAD, OPTIONS, PUT"),
+        (f"{PAGE}/M-001/withdrawal", "OPTIONS, POST"),
+        ("/webhooks/1", "DELETE, GET, HEAD, OPTIONS"),
+    ],
+)
+def test_an_address_says_all_that_may_be_done_there(client, path, allowed):
+    options = client.request("OPTIONS", path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
+    refused = client.request("PATCH", path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    assert f"Send one of these: {allowed}." in refused.json()["detail"]
+    assert client.request("OPTIONS", "/nothing").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_where_nothing_is_one_is_told_what_to_do_next_and_not_why(client):
+    words = {client.refused(404, "GET", path)["detail"] for path in ("/nothing", f"{PAGE}/M-999", "/sequences")}
+    assert len(words) == 1
+    assert "openapi.json" in words.pop()
+    assert "ends with a slash" in client.refused(404, "GET", f"{PAGE}/")["detail"]
+
+
+@pytest.mark.requirement("SEC-23")
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("query", "field", "rule"),
+    [
+        ("limit=1&limit=2", "limit", "once"),
+        ("site=north&limit=1&site=south", "site", "once"),
+        ("find=%ff", "find", "encoding"),
+        ("find=M&find=%ff", "find", "once"),
+        ("status=%c3%28", "status", "encoding"),
+    ],
+)
+def test_no_parameter_is_passed_over_or_guessed(client, query, field, rule):
+    (error,) = client.refused(422, "GET", f"{PAGE}?{query}")["errors"]
+    assert (error["field"], error["rule"]) == (field, rule)
+    (row,) = client.done("GET", f"{PAGE}?fields=code&fields=site&limit=1")["items"]
+    assert row == {"code": "M-001", "site": "north"}
+
+
+@pytest.mark.requirement("SEC-23")
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            '{"values": {"pain_nrs": 4, "pain_nrs": 5}}',
+            "“pain_nrs” stands twice in one object): character 27",
+        ),
+        ('{"values": {"pain_nrs": 4}, "values": {}}', "“values” stands twice in one object): character 28"),
+        ('{"values": {"pain_nrs": NaN}}', "NaN is no number of JSON): character 24"),
+        ('{"values": {"pain_nrs": -Infinity}}', "-Infinity is no number of JSON): character 24"),
+    ],
+)
+def test_a_body_that_others_would_understand_otherwise_is_refused(client, body, words):
+    where, json = f"{PAGE}/M-001/visits/week18/entries/pain", {"Content-Type": "application/json"}
+    (error,) = client.refused(422, "PUT", where, content=body, headers=json)["errors"]
+    assert (error["field"], error["rule"]) == ("body", "json_invalid")
+    assert words in error["message"].replace(". Mend it at", ":")
+    client.refused(404, "GET", where)
+
+
+def test_what_is_to_be_new_takes_nothing_place(client):
+    where = "/import-mappings/diaries"
+    first, other = ({"participant": name} for name in ("id", "code"))
+    assert client.put(where, first, headers={"If-None-Match": "*"}).status_code == 200
+    assert client.put(where, other, headers={"If-None-Match": "*"}).status_code == 412
+    read = client.get(where)
+    assert read.json()["mapping"] == first
+    assert client.put(where, other, headers={"If-None-Match": read.headers["etag"]}).status_code == 412
+    assert client.get(where, headers={"If-Match": '"other"'}).status_code == 412
+    assert client.get(where, headers={"If-Match": read.headers["etag"]}).status_code == 200
+
+
+def test_a_change_that_is_sent_again_is_not_held_against_what_it_has_made(client):
+    where = f"{PAGE}/M-001/visits/week18/entries/pain"
+    client.done("PUT", where, {"values": {"pain_nrs": 4}, "accept_partial": True})
+    change = {"values": {"pain_nrs": 5}, "base_version": 1, "why": "Read again.", "accept_partial": True}
+    once = {"If-Match": client.get(where).headers["etag"], "Idempotency-Key": "once"}
+    first, again = (client.put(where, change, headers=once) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (again.json(), again.headers["idempotent-replay"]) == (first.json(), "true")
+    other = client.put(where, {**change, "base_version": 2}, headers={**once, "Idempotency-Key": "other"})
+    assert other.status_code == 412
+    assert client.get(where).json()["version"] == 2
 
 
 @pytest.mark.requirement("SEC-23")
