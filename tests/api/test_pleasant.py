@@ -150,7 +150,7 @@ def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_rea
         ("/sites", "GET, HEAD, OPTIONS"),
         (f"{PAGE}/M-001/visits/baseline", "GET, HEAD, OPTIONS, PUT"),
         (f"{PAGE}/M-001/withdrawal", "OPTIONS, POST"),
-        ("/webhooks/1", "DELETE, GET, HEAD, OPTIONS"),
+        ("/webhooks/1", "DELETE, GET, HEAD, OPTIONS, PUT"),
     ],
 )
 def test_an_address_says_all_that_may_be_done_there(client, path, allowed):
@@ -357,6 +357,34 @@ def test_a_webhook_is_read_and_ended_under_its_own_address(client):
     assert [client.done("DELETE", where)["state"] for _ in range(2)] == ["ended"] * 2
     assert client.rows("/webhooks", params={"state": "active"}) == []
     client.refused(404, "GET", "/webhooks/2147483647")
+
+
+def test_a_webhook_is_changed_under_its_address_and_its_secret_replaced(client):
+    hook = {"url": "https://example.org/", "events": ["entry.changed"]}
+    made = client.done("POST", "/webhooks", hook)
+    where = f"/webhooks/{made['number']}"
+    other = {"url": "https://example.org/other", "events": ["query.changed", "entry.changed"], "site": "north"}
+    tag = client.get(where).headers["etag"]
+    changed = client.done("PUT", where, other, headers={"If-Match": tag})
+    assert changed == client.done("GET", where)
+    assert (changed["url"], changed["site"], set(changed["events"])) == (other["url"], "north", set(other["events"]))
+    assert client.put(where, hook, headers={"If-Match": tag}).status_code == 412
+    wrong = client.refused(422, "PUT", where, {**hook, "url": "http://example.org/", "events": ["nonsense"]})
+    assert {each["field"] for each in wrong["errors"]} == {"url", "events"}
+    once = {"Idempotency-Key": "once"}
+    first, again = (client.done("POST", f"{where}/secret", headers=once)["secret"] for _ in range(2))
+    assert first.startswith("whsec_")
+    assert first != made["secret"]
+    assert again is None, "a secret is shown once"
+    assert client.post(f"{where}/test").status_code == 202
+    (told,) = client.rows(f"{where}/deliveries")
+    repeated = client.post(f"{where}/deliveries/{told['number']}/redelivery")
+    assert (repeated.status_code, repeated.json()) == (202, told), "it waits to be told anyway"
+    client.refused(404, "POST", f"{where}/deliveries/2147483647/redelivery")
+    client.done("DELETE", where)
+    for method, path in (("PUT", ""), ("POST", "/secret"), ("POST", f"/deliveries/{told['number']}/redelivery")):
+        body = hook if method == "PUT" else None
+        assert "has ended" in client.refused(409, method, f"{where}{path}", body)["detail"]
 
 
 def test_whoever_works_at_one_site_looks_at_no_other(client):

@@ -330,7 +330,7 @@ class Trial:
         def heard(event: Claimed, **_: Any) -> tuple[int, str | None]:
             nonlocal told
             told += 1
-            signed = [(b"equipoise-signature", signature(event.secret, 0, event.payload).encode())]
+            signed = [(b"equipoise-signature", signature(event.secrets, 0, event.payload).encode())]
             self.heard[f"program {len(self.heard)} POST {event.url}"] = (204, signed, event.payload.encode())
             return (503, "Answered 503.") if told == 1 else (204, None)
 
