@@ -44,15 +44,14 @@ from app.people.access import Actor, may
 from app.people.permissions import Permission
 from app.people.rules import PASSKEY_MISSING, PASSKEY_ON_PAGES, SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
 from app.settings import Settings
-from app.studies.definition import LARGEST_FILE_MB
 from app.studies.in_use import StudyInUse, in_use
 
 Form = Mapping[str, Sequence[str]]
 
 READ_IS_LOGGED = "That this is read is written down, so it is not asked for without being read. Send GET."
 
-LARGEST_UPLOAD = LARGEST_FILE_MB * 1_000_000 + 1_000_000
-"""Bytes of the largest request that brings a file: the largest file of a study, and the form around it."""
+LARGEST_UPLOAD: int = Settings.model_fields["largest_upload"].default
+"""Of an address that takes files: bytes of the largest request, where the settings say nothing else (`Address`)."""
 
 
 class SignInNeeded(Exception):

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -27,7 +28,6 @@ from app.api.wrong import field_problem
 from app.audit.actions import record_refusal
 from app.audit.clocks import read_clocks
 from app.dependencies import (
-    LARGEST_UPLOAD,
     READ_IS_LOGGED,
     WHOLE_PAGE,
     AlreadyAnswered,
@@ -84,7 +84,7 @@ class Guard:
     def __init__(self, inner: ASGIApp, settings: Settings) -> None:
         self.inner = inner
         self.headers = [*HEADERS, STRICT_TRANSPORT] if settings.secure_cookies else HEADERS
-        self.largest_body = settings.largest_body
+        self.largest_body, self.largest_upload = settings.largest_body, settings.largest_upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,8 +103,9 @@ class Guard:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        if _announced(scope) > (LARGEST_UPLOAD if _brings_files(scope) else self.largest_body):
-            await _too_large(scope)(scope, receive, guarded)
+        most = max(self.largest_upload, self.largest_body) if _brings_files(scope) else self.largest_body
+        if _announced(scope) > most:
+            await _too_large(scope, most)(scope, receive, guarded)
             return
         if scope["method"] in ("POST", "PUT", "PATCH", "DELETE") and _from_elsewhere(scope):
             refused = PlainTextResponse("This request came from another site. Open Equipoise itself.", 403)
@@ -138,11 +139,11 @@ def _brings_files(scope: Scope) -> bool:
     return "/entries/import" in path or path.endswith(("/study-imports", "/draft-folders", "/consent-scans"))
 
 
-def _too_large(scope: Scope) -> Response:
+def _too_large(scope: Scope, most: int) -> Response:
     if scope["path"] == "/api/":
         return unreadable(TOO_LARGE, 413)
     if scope["path"].startswith("/api/"):
-        return problem_json(413, None, "Too large", detail=TOO_LARGE)
+        return problem_json(413, None, "Too large", detail=_what_is_taken(most))
     return too_large_page(Request(scope))
 
 
@@ -309,7 +310,8 @@ def _handle_problems(application: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if _is_api(request):
             titles = {404: "Not found", 405: "Method not allowed", 413: "Too large"}
-            known = {400: UNREADABLE, 404: _not_here(request)}
+            most = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, request.app.state.settings.largest_body)
+            known = {400: UNREADABLE, 404: _not_here(request), 413: _what_is_taken(most)}
             words = known.get(error.status_code) or _detail(error)
             headers = {**(error.headers or {})}
             if error.status_code == 405 and words != READ_IS_LOGGED and (allowed := methods_at(request.scope)):
@@ -363,6 +365,13 @@ def settings_debug() -> bool:
     import sys
 
     return sys.flags.dev_mode
+
+
+def _what_is_taken(most: int) -> str:
+    return (
+        f"This is larger than can be sent at once: at most {most} bytes are taken here. Send it in parts, or ask your "
+        "administrator to raise the limit."
+    )
 
 
 def _not_here(request: Request) -> str:

@@ -173,6 +173,19 @@ def test_what_is_too_large_is_refused_before_it_is_read(shared_database):
         assert world.participants() == 0
 
 
+def test_files_are_taken_as_large_as_the_settings_say(shared_database):
+    with world_on(shared_database, largest_body=2000, largest_upload=5000) as world:
+        coordinator = world.client()
+        scan = f"/participants/{screened(coordinator)}/consent-scans"
+        assert coordinator.request("POST", scan, content=b"%PDF-1.7" + bytes(4000)).status_code == 200
+        for content in (b"%PDF-1.7" + bytes(5000), iter([b"%PDF-1.7", bytes(3000), bytes(3000)])):
+            problem = coordinator.refused(413, "POST", scan, content=content)
+            assert "at most 5000 bytes are taken here" in problem["detail"]
+        for content in (bytes(4000), iter([bytes(1500)] * 2)):
+            problem = coordinator.refused(413, "POST", "/participants", content=content)
+            assert "at most 2000 bytes are taken here" in problem["detail"]
+
+
 @pytest.mark.requirement("SEC-47", "SEC-16")
 def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(world, monkeypatch, caplog):
     client = world.client()
