@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from app.api.pleasant import Limits
-from app.people.permissions import Role
+from app.people.permissions import TABLE, Role
+from app.studies.in_use import study_in_use
 from tests.api.client import api_client
 from tests.capture.records import consented
 from tests.capture.test_repeats import changes
@@ -280,6 +281,9 @@ LOOKED_FOR: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/audit", {"item": "pain_nrs", "subject": "entry/week18/pain"}, {"item": "pain_nrs"}),
     ("/locks", {"participant": "M-002", "kind": "frozen"}, {"participant": "M-002"}),
     ("/export-runs", {"state": "waiting", "person": "dora"}, {"requested_by": "dora", "state": "waiting"}),
+    ("/entries", {"site": "south", "visit": "week18"}, {"site": "south", "visit": "week18", "participant": "M-002"}),
+    ("/entries", {"participant": "M-001", "instrument": "pain"}, {"participant": "M-001", "site": "north"}),
+    ("/entries", {"status": "partial", "since": "2026-03-02T09:00:00Z"}, {"status": "partial", "in_error": False}),
     ("/participants/M-001/entries", {"visit": "baseline", "instrument": "pain"}, {"visit": "baseline"}),
     ("/participants/M-001/visits", {"status": "planned"}, {"status": "planned"}),
     ("/participants/M-001/visits", {"kind": "assessment"}, {"kind": "assessment"}),
@@ -327,7 +331,17 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
         words = two_sites.refused(422, "GET", path, params={"site": "west"})["errors"][0]["message"]
         assert "Choose among: north, south" in words
     later = {"since": "2199-01-01T00:00:00Z"}
-    for path in ("/queries", "/adverse-events", "/deviations", "/audit", "/export-runs", "/unblindings", "/messages"):
+    assert two_sites.done("GET", "/entries", params=later)["items"] == []
+    for path in (
+        "/entries",
+        "/queries",
+        "/adverse-events",
+        "/deviations",
+        "/audit",
+        "/export-runs",
+        "/unblindings",
+        "/messages",
+    ):
         assert two_sites.done("GET", path, params=later)["items"] == []
         assert two_sites.refused(422, "GET", path, params={"since": "0001-01-01T00:00:00+23:00"})
     raised = [row["raised_at"] for row in two_sites.done("GET", "/queries", params={"sort": "-raised"})["items"]]
@@ -336,6 +350,65 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
     page = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2})
     rest = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2, "cursor": page["next"]})
     assert [row["raised_at"] for row in page["items"] + rest["items"]] == raised
+
+
+def test_every_entry_is_where_its_line_says_and_is_seen_at_ones_sites_alone(two_sites, shared_database):
+    rows = two_sites.rows("/entries", params={"limit": 1})
+    assert [(row["participant"], row["visit"]) for row in rows] == [
+        ("M-002", "baseline"),
+        ("M-002", "week18"),
+        ("M-001", "baseline"),
+        ("M-001", "week18"),
+    ]
+    for row in rows:
+        where = f"{PAGE}/{row['participant']}/visits/{row['visit']}/entries/{row['instrument']}"
+        one = two_sites.done("GET", where, params={"repeat": row["repeat"]})
+        same = set(one) & set(row)
+        assert {name: one[name] for name in same} == {name: row[name] for name in same}
+    with shared_database.writing() as session:
+        other = person(session, study_in_use(session, "mini"), Role.ASSESSOR, site_code="south", username="sue")
+    theirs = api_client(shared_database, other, http=two_sites.http)
+    assert {row["participant"] for row in theirs.rows("/entries")} == {"M-002"}
+    nothing = api_client(shared_database, other, ["study.read"], http=two_sites.http)
+    nothing.refused(403, "GET", "/entries")
+
+
+def test_roles_are_told_as_the_table_has_them(client):
+    roles = {row["role"]: row for row in client.rows("/roles", params={"limit": 3})}
+    assert set(roles) == set(Role)
+    assert {role for role, row in roles.items() if not row["blinded"]} == {"clinician", "statistician"}
+    may = {role: {each["name"] for each in row["permissions"]} for role, row in roles.items()}
+    assert may == {role: {name for name, holders in TABLE.items() if role in holders} for role in Role}
+    assert client.done("GET", "/roles/monitor") == roles["monitor"]
+    client.refused(404, "GET", "/roles/king")
+
+
+def test_a_calendar_feed_is_made_read_and_revoked(client):
+    once = {"Idempotency-Key": "once"}
+    made, again = (client.post("/calendar-feeds", {"whose": "sites"}, headers=once) for _ in range(2))
+    where = made.headers["location"].removeprefix(client.root)
+    assert again.headers["location"].endswith(where)
+    assert again.json()["address"] is None, "it is shown once"
+    address = made.json()["address"].partition("/feeds/")[2]
+    assert client.http.get(f"/feeds/{address}").status_code == 200
+    (row,) = client.rows("/calendar-feeds")
+    assert row["last_read_at"] is not None
+    assert client.done("GET", where) == row
+    assert client.refused(422, "POST", "/calendar-feeds", {"whose": "everybody"})["errors"][0]["field"] == "whose"
+    client.done("DELETE", where)
+    assert client.http.get(f"/feeds/{address}").status_code == 404
+    assert client.rows("/calendar-feeds") == []
+    client.refused(404, "DELETE", where)
+
+
+def test_the_report_of_a_period_is_told_in_numbers(two_sites):
+    told = two_sites.done("GET", "/period-report")
+    assert {each["name"]: each["number"] for each in told["failed"]} == {"exports": 0, "messages": 0, "webhooks": 0}
+    assert "role.granted" in {each["name"] for each in told["counts"]}
+    long_ago = {"since": "2020-01-01T00:00:00Z", "until": "2020-02-01T00:00:00Z"}
+    assert {each["number"] for each in two_sites.done("GET", "/period-report", params=long_ago)["counts"]} == {0}
+    turned = {"since": long_ago["until"], "until": long_ago["since"]}
+    assert two_sites.refused(422, "GET", "/period-report", params=turned)["errors"][0]["field"] == "until"
 
 
 def test_the_lines_of_an_entry_are_of_the_time_that_was_asked_for(client):

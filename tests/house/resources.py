@@ -38,6 +38,7 @@ ELSEWHERE = {
     "/appointments": "/participants/{code}/appointments/{number}",
     "/verification": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/casebooks-due": "/participants/{code}/casebook",
+    "/entries": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/participants/{code}/entries": "/participants/{code}/visits/{visit}/entries/{instrument}",
     "/participants/{code}/visits/{visit}/entries/{instrument}/repeats": (
         "/participants/{code}/visits/{visit}/entries/{instrument}"
