@@ -8,12 +8,12 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.addressed import address_of, participant_of
-from app.api.filters import AtSite, OfPerson, Whose, at
+from app.api.filters import AtSite, Moment, OfPerson, Whose, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
 from app.dependencies import ApiChange, ApiPage, Here
 from app.foundation import paging
-from app.foundation.errors import FieldProblem, Invalid, NotFound
+from app.foundation.errors import NotFound
 from app.people.access import require
 from app.people.permissions import Permission
 from app.people.reads import person_by_username
@@ -268,7 +268,7 @@ def record(here: ApiChange, code: str, number: Number, asked: OutcomeBody) -> Re
 def calendar(
     here: ApiPage,
     begins_at: Annotated[
-        datetime | None,
+        Moment | None,
         Query(description="From this instant on; without it from now.", examples=["2026-07-13T00:00:00Z"]),
     ] = None,
     days: Annotated[int, Query(ge=1, le=LONGEST_SPAN, description="For so many days.")] = 7,
@@ -286,9 +286,6 @@ def calendar(
     """
     require(here.actor, Permission.PARTICIPANT_READ)
     begins_at = begins_at or here.now
-    if begins_at.tzinfo is None or not 1970 < begins_at.year < 2200:
-        message = "Send an instant with its offset from UTC, such as 2026-07-13T00:00:00Z."
-        raise Invalid([FieldProblem("begins_at", "instant", message)])
     ends = begins_at + timedelta(days=days)
     whose = person_by_username(here.session, person) if person is not None else None
     if person is not None and whose is None:

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar, get_origin
 
 from fastapi import Query
 from fastapi.dependencies.models import Dependant
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from app.dependencies import Here
 from app.foundation.errors import FieldProblem, Invalid
@@ -35,7 +35,15 @@ OfForm = Annotated[str | None, Query(max_length=80, description="Only of this in
 OfPerson = Annotated[
     str | None, Query(max_length=80, description="Only of this person, by username.", examples=["ada"])
 ]
-Moment = Annotated[AwareDatetime, AfterValidator(_kept_by_a_column)]
+
+
+def _written_out(said: object) -> object:
+    if isinstance(said, str) and said.strip().lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("send an instant with its time zone, such as 2026-03-15T09:30:00Z, and no count of seconds")
+    return said
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_kept_by_a_column)]
 Since = Annotated[
     Moment | None,
     Query(description="From this instant on, with its offset from UTC.", examples=["2026-03-01T00:00:00Z"]),

@@ -31,15 +31,17 @@ LONGEST = 2000  # characters of fields or expand
 TOKENS_KEPT = 10_000
 KEYS = ("code", "number", "id")
 
+# Without an example: which names there are is another matter at each address, and one that is not there is refused.
 Fields = Annotated[
-    str | None, Query(max_length=LONGEST, description="Only these fields, with commas.", examples=["code,status"])
+    str | None,
+    Query(max_length=LONGEST, description="Only these fields of the answer, or of each row, such as `code,status`."),
 ]
 Expand = Annotated[
     str | None,
     Query(
         max_length=LONGEST,
-        description="What stands at addresses below this one, by their names, with commas; of a list, of each row.",
-        examples=["visits"],
+        description="What stands at addresses below this one, by their names, such as `visits,entries` of a "
+        "participant; of a list, of each row.",
     ),
 ]
 

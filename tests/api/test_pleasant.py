@@ -190,6 +190,19 @@ def test_no_parameter_is_passed_over_or_guessed(client, query, field, rule):
     assert row == {"code": "M-001", "site": "north"}
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("said", ["0.5", "-1", "1700000000", "+5", "2026-03-02T09:30:00", "yesterday"])
+def test_an_instant_is_written_out_and_never_a_count_of_seconds(client, said):
+    for path, name in (
+        ("/entries", "since"),
+        ("/appointments", "begins_at"),
+        ("/participants/M-001/contacts", "until"),
+    ):
+        (error,) = client.refused(422, "GET", path, params={name: said})["errors"]
+        assert error["field"] == name
+        assert "2026-03-15T09:30:00Z" in error["message"]
+
+
 @pytest.mark.requirement("SEC-23")
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(

@@ -795,6 +795,7 @@ VALUES: dict[str, Any] = {
     "delivery": 1,
     "position": 1,
     "site": "north",
+    "role": "monitor",
     "language": "en",
     "username": "data_manager_north",
     "slip": 1,
