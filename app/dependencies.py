@@ -871,6 +871,8 @@ def api_change(
     here.weighed = weighed
     # What an address is asked with is part of the request: tried and saved are two, and so are two names of one file.
     query = request.url.query.encode()
+    if idempotency_key == "":  # whoever sends one relies on it
+        raise Invalid([FieldProblem("Idempotency-Key", "length", idempotency.KEY_LENGTH)])
     here.take_key(idempotency_key, b"?%b\n%b" % (query, body) if query else body)
     if words := getattr(request.state, "changed_meanwhile", None):  # and it was not this request, answered before
         raise ChangedMeanwhile(words)

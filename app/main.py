@@ -268,7 +268,9 @@ def _handle_problems(application: FastAPI) -> None:
         status, title = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         _write_down(request, error)
         if _is_api(request):
-            extra: dict[str, Any] = {"current_version": error.current_version} if isinstance(error, Conflict) else {}
+            extra: dict[str, Any] = {}
+            if isinstance(error, Conflict) and error.current_version is not None:
+                extra["current_version"] = error.current_version
             if isinstance(error, NotFound) and error.reason == NotFound().reason:
                 extra["detail"] = _not_here(request)
             return problem_json(status, error, title, **extra)

@@ -36,7 +36,7 @@ class WebhookBody(Body):
     )
 
     url: Text
-    events: list[Code] = Field(max_length=50, description=f"Among {', '.join(EVENTS)}.")
+    events: list[Annotated[Code, Field(json_schema_extra={"enum": list(EVENTS)})]] = Field(max_length=50)
     site: Code | None = None
 
 

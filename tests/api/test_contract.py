@@ -369,6 +369,8 @@ def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
         (b'{"rows": [{}, 3]}', "rows.1"),
         (b'{"rows": [{}', "12"),
         (b'{"rows": [], "colour": 1}', "colour"),
+        (b'{"rows": [{"participant": "M-001", "participant": "M-002"}]}', "35"),
+        (b'{"dry_run": true, "rows": [], "dry_run": false}', "30"),
     ):
         problem = manager.refused(422, "POST", "/entries/import", None, content=data)
         assert [each["field"] for each in problem["errors"]] == [field]
