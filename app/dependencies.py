@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from anyio import CancelScope
 from fastapi import Depends, Header, Request
@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from app.amendments.reads import study_as_made
 from app.audit.actions import record_refusal
@@ -43,13 +44,14 @@ from app.people.access import Actor, may
 from app.people.permissions import Permission
 from app.people.rules import PASSKEY_MISSING, PASSKEY_ON_PAGES, SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
 from app.settings import Settings
-from app.studies.definition import LARGEST_FILE_MB
 from app.studies.in_use import StudyInUse, in_use
 
 Form = Mapping[str, Sequence[str]]
 
-LARGEST_UPLOAD = LARGEST_FILE_MB * 1_000_000 + 1_000_000
-"""Bytes of the largest request that brings a file: the largest file of a study, and the form around it."""
+READ_IS_LOGGED = "That this is read is written down, so it is not asked for without being read. Send GET."
+
+LARGEST_UPLOAD: int = Settings.model_fields["largest_upload"].default
+"""Of an address that takes files: bytes of the largest request, where the settings say nothing else (`Address`)."""
 
 
 class SignInNeeded(Exception):
@@ -702,13 +704,29 @@ def _api_here(request: Request, session: Session, study: str | None, *, unsafe: 
 
 
 def _refuse_unknown(request: Request) -> None:
-    """A parameter that an address does not know is misspelt: passed over, it would give an answer to something else."""
-    known: tuple[str, ...] | None = getattr(request.scope.get("route"), "known", None)  # `app.api.operations`
+    """A parameter that an address does not know is misspelt: passed over, it would give an answer to something else.
+
+    So would one that stands there twice, of which one is passed over, and one whose letters are none.
+    """
+    route = request.scope.get("route")
+    known: tuple[str, ...] | None = getattr(route, "known", None)  # `app.api.operations`
     if known is None or getattr(request.state, "asked_within", False):
         return
-    if unknown := [name for name in request.query_params if name not in known]:
+    given = [name for name, _ in request.query_params.multi_items()]
+    if unknown := [name for name in dict.fromkeys(given) if name not in known]:
         words = f"There is no such parameter here. Known are: {', '.join(known) or 'none'}."
         raise Invalid([FieldProblem(name[:80], "unknown", words) for name in unknown[:20]])
+    repeated: tuple[str, ...] = getattr(route, "repeated", ())
+    if twice := [name for name in known if given.count(name) > 1 and name not in repeated]:
+        words = "{} stands there more than once, and all but one would be passed over. Send it once."
+        raise Invalid([FieldProblem(name, "once", words.format(name)) for name in twice])
+    for part in request.scope["query_string"].split(b"&"):
+        name, _, value = part.partition(b"=")
+        try:
+            unquote_to_bytes(value).decode()
+        except UnicodeDecodeError:
+            words = "This is not in UTF-8. Encode its letters so, and each byte as %XX."
+            raise Invalid([FieldProblem(name.decode("latin-1"), "encoding", words)]) from None
 
 
 def here_by_token(
@@ -768,6 +786,10 @@ def _refuse_nul_in_query(request: Request) -> None:
             raise Invalid([FieldProblem(name, "control", "There is a character in it that cannot be kept.")])
 
 
+class ChangedMeanwhile(Exception):
+    """What a change was to be made of is not what was read, by If-Match or If-None-Match; the words say what to do."""
+
+
 class TokenNeeded(Exception):
     """No valid bearer token for this study."""
 
@@ -783,8 +805,11 @@ def api_any_study(request: Request, session: Reading) -> Here:
 
 
 def api_logged_page(request: Request, study: str, session: Writing) -> Here:
-    """A GET over REST whose very answer is written down (an arm, a name)."""
-    return _api_here(request, session, study, unsafe=True)
+    """A GET over REST whose very answer is written down (an arm, a name); a HEAD would be, and show nothing."""
+    here = _api_here(request, session, study, unsafe=True)
+    if getattr(request.state, "without_body", False):
+        raise HTTPException(405, READ_IS_LOGGED, headers={"Allow": "GET, OPTIONS"})
+    return here
 
 
 def api_who_asks(request: Request, study: str | None, session: Session) -> Actor:
@@ -846,7 +871,11 @@ def api_change(
     here.weighed = weighed
     # What an address is asked with is part of the request: tried and saved are two, and so are two names of one file.
     query = request.url.query.encode()
+    if idempotency_key == "":  # whoever sends one relies on it
+        raise Invalid([FieldProblem("Idempotency-Key", "length", idempotency.KEY_LENGTH)])
     here.take_key(idempotency_key, b"?%b\n%b" % (query, body) if query else body)
+    if words := getattr(request.state, "changed_meanwhile", None):  # and it was not this request, answered before
+        raise ChangedMeanwhile(words)
     return here
 
 
@@ -943,6 +972,11 @@ def kept_file(data: bytes, media_type: str, name: str, sha256: str) -> Response:
         "ETag": f'"{sha256}"',
     }
     return Response(data, media_type=media_type, headers=headers)
+
+
+def changed_meanwhile(words: str) -> JSONResponse:
+    """That a change was not made, because what stands there is not what was read."""
+    return problem_json(412, None, "Changed meanwhile", detail=words)
 
 
 def problem_json(status: int, problem: Problem | None, title: str, **extra: Any) -> JSONResponse:

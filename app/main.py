@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -21,18 +22,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import app.api
 import app.web
-from app.api.pleasant import Pleasant
+from app.api.pleasant import Pleasant, methods_at
 from app.api.redcap.errors import unreadable
 from app.api.wrong import field_problem
 from app.audit.actions import record_refusal
 from app.audit.clocks import read_clocks
 from app.dependencies import (
-    LARGEST_UPLOAD,
+    READ_IS_LOGGED,
     WHOLE_PAGE,
     AlreadyAnswered,
+    ChangedMeanwhile,
     SecondFactorNeeded,
     SignInNeeded,
     TokenNeeded,
+    changed_meanwhile,
     is_unattended,
     problem_json,
 )
@@ -81,7 +84,7 @@ class Guard:
     def __init__(self, inner: ASGIApp, settings: Settings) -> None:
         self.inner = inner
         self.headers = [*HEADERS, STRICT_TRANSPORT] if settings.secure_cookies else HEADERS
-        self.largest_body = settings.largest_body
+        self.largest_body, self.largest_upload = settings.largest_body, settings.largest_upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -100,8 +103,9 @@ class Guard:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        if _announced(scope) > (LARGEST_UPLOAD if _brings_files(scope) else self.largest_body):
-            await _too_large(scope)(scope, receive, guarded)
+        most = max(self.largest_upload, self.largest_body) if _brings_files(scope) else self.largest_body
+        if _announced(scope) > most:
+            await _too_large(scope, most)(scope, receive, guarded)
             return
         if scope["method"] in ("POST", "PUT", "PATCH", "DELETE") and _from_elsewhere(scope):
             refused = PlainTextResponse("This request came from another site. Open Equipoise itself.", 403)
@@ -132,14 +136,14 @@ def _brings_files(scope: Scope) -> bool:
         return False
     if scope["method"] == "PUT":
         return "/files/" in path
-    return "/entries/import" in path or path.endswith(("/study-imports", "/draft-folders"))
+    return "/entries/import" in path or path.endswith(("/study-imports", "/draft-folders", "/consent-scans"))
 
 
-def _too_large(scope: Scope) -> Response:
+def _too_large(scope: Scope, most: int) -> Response:
     if scope["path"] == "/api/":
         return unreadable(TOO_LARGE, 413)
     if scope["path"].startswith("/api/"):
-        return problem_json(413, None, "Too large", detail=TOO_LARGE)
+        return problem_json(413, None, "Too large", detail=_what_is_taken(most))
     return too_large_page(Request(scope))
 
 
@@ -264,7 +268,11 @@ def _handle_problems(application: FastAPI) -> None:
         status, title = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         _write_down(request, error)
         if _is_api(request):
-            extra = {"current_version": error.current_version} if isinstance(error, Conflict) else {}
+            extra: dict[str, Any] = {}
+            if isinstance(error, Conflict) and error.current_version is not None:
+                extra["current_version"] = error.current_version
+            if isinstance(error, NotFound) and error.reason == NotFound().reason:
+                extra["detail"] = _not_here(request)
             return problem_json(status, error, title, **extra)
         return problem_page(request, status, title, error.reason)
 
@@ -290,6 +298,9 @@ def _handle_problems(application: FastAPI) -> None:
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 
+    def changed(_: Request, error: Exception) -> Response:
+        return changed_meanwhile(str(error))
+
     def not_valid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         problems = [field_problem(each) for each in error.errors()]
@@ -301,16 +312,23 @@ def _handle_problems(application: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if _is_api(request):
             titles = {404: "Not found", 405: "Method not allowed", 413: "Too large"}
-            words = UNREADABLE if error.status_code == 400 else _detail(error)
+            most = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, request.app.state.settings.largest_body)
+            known = {400: UNREADABLE, 404: _not_here(request), 413: _what_is_taken(most)}
+            words = known.get(error.status_code) or _detail(error)
+            headers = {**(error.headers or {})}
+            if error.status_code == 405 and words != READ_IS_LOGGED and (allowed := methods_at(request.scope)):
+                headers["Allow"] = ", ".join(allowed)
+                words = f"Nothing is done here by this method. Send one of these: {headers['Allow']}."
             title = titles.get(error.status_code, "Error")
-            response: Response = problem_json(error.status_code, None, title, detail=words)
-        else:
-            title = "Not found" if error.status_code == 404 else "This cannot be done so"
-            response = (
-                too_large_page(request)
-                if error.status_code == 413
-                else problem_page(request, error.status_code, title, _detail(error))
-            )
+            answer = problem_json(error.status_code, None, title, detail=words)
+            answer.headers.update(headers)
+            return answer
+        title = "Not found" if error.status_code == 404 else "This cannot be done so"
+        response = (
+            too_large_page(request)
+            if error.status_code == 413
+            else problem_page(request, error.status_code, title, _detail(error))
+        )
         response.headers.update(error.headers or {})
         return response
 
@@ -334,6 +352,7 @@ def _handle_problems(application: FastAPI) -> None:
         (SecondFactorNeeded, second_factor_needed),
         (AlreadyAnswered, already_answered),
         (TokenNeeded, token_needed),
+        (ChangedMeanwhile, changed),
         (RequestValidationError, not_valid),
         (HTTPException, http_error),
         (ClientDisconnect, gone),
@@ -348,6 +367,23 @@ def settings_debug() -> bool:
     import sys
 
     return sys.flags.dev_mode
+
+
+def _what_is_taken(most: int) -> str:
+    return (
+        f"This is larger than can be sent at once: at most {most} bytes are taken here. Send it in parts, or ask your "
+        "administrator to raise the limit."
+    )
+
+
+def _not_here(request: Request) -> str:
+    """What a program does next where nothing is, or nothing that is theirs to know: the same in both cases."""
+    if request.url.path.endswith("/"):
+        return "No address here ends with a slash. Leave it out."
+    return (
+        "There is nothing at this address, or it is not yours to know. Compare its parts with the addresses in "
+        "/api/v1/openapi.json."
+    )
 
 
 def _detail(error: HTTPException) -> str:

@@ -29,7 +29,12 @@ class Settings(BaseSettings):
         default=None,
         description="Addresses of TLS proxies whose X-Forwarded-For is believed, with commas; none: nobody's.",
     )
-    largest_body: int = Field(default=2_000_000, description="Bytes of the largest request body.")
+    largest_body: int = Field(default=2_000_000, ge=1, description="Bytes of the largest request body.")
+    largest_upload: int = Field(
+        default=26_000_000,
+        ge=1,
+        description="Bytes of the largest request that brings a file; an item of a study takes one of up to 25 MB.",
+    )
     smtp_host: str | None = Field(default=None, description="Mail server; none: mails wait in the outbox.")
     smtp_port: int = 25
     smtp_from: str = "equipoise@localhost"

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import URLPath
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.routing import BaseRoute, Match, Mount, NoMatchFound, Route, compile_path, get_name
 from starlette.types import Receive, Scope, Send
 
@@ -30,6 +31,7 @@ class Address(APIRoute):
         self.path = path
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
         self.methods = set(options["methods"])
+        self.takes_files = options.pop("max_body_size", None) is not None
         self.name = options.get("name") or get_name(endpoint)
         self._completing = threading.RLock()
         self._given: tuple[Callable[..., Any], dict[str, Any]] | None = (endpoint, options)
@@ -37,6 +39,14 @@ class Address(APIRoute):
     def complete(self, endpoint: Callable[..., Any], options: dict[str, Any]) -> None:
         """What the framework makes of it."""
         super().__init__(self.path, endpoint, **options)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Its answer; where files are sent, to as much as the settings of the application allow."""
+        if not self.takes_files or "app" not in scope:
+            await super().handle(scope, receive, send)
+            return
+        most: int = scope["app"].state.settings.largest_upload
+        await RequestBodyLimitMiddleware(super().handle, most)(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
         """Only asked for what is not there (yet)."""
@@ -93,6 +103,16 @@ class Signposts(BaseRoute):
             if match is Match.PARTIAL and other[0] is Match.NONE:
                 other = match, {**found, "led to": route}
         return other
+
+    def methods_at(self, scope: Scope) -> set[str]:
+        """Every method that something is done by at the address of a request."""
+        found = (route for _, route in self._fitting(scope["path"]) if isinstance(route, Route))
+        return {
+            method
+            for route in found
+            if route.matches({**scope, "method": next(iter(route.methods or ()), "")})[0] is Match.FULL
+            for method in route.methods or ()
+        }
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What it leads to answers."""

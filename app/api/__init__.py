@@ -95,7 +95,7 @@ families = (
 )
 
 router = APIRouter()
-router.routes.extend(study.anywhere.routes)
+router.routes.extend([*study.anywhere.routes, *entries.everywhere.routes])
 for family in families:
     router.routes.extend(family.router.routes)
 

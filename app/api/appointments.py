@@ -8,16 +8,16 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.addressed import address_of, participant_of
-from app.api.filters import AtSite, OfPerson, Whose, at
+from app.api.filters import AtSite, Moment, OfPerson, Whose, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text, Version
-from app.dependencies import ApiChange, ApiPage
+from app.dependencies import ApiChange, ApiPage, Here
 from app.foundation import paging
-from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.errors import NotFound
 from app.people.access import require
 from app.people.permissions import Permission
 from app.people.reads import person_by_username
-from app.schedule.appointments import actions, reads
+from app.schedule.appointments import actions, feeds, reads
 from app.schedule.appointments.actions import Wish
 from app.schedule.appointments.reads import AppointmentRow
 from app.schedule.status import AppointmentStatus
@@ -268,7 +268,7 @@ def record(here: ApiChange, code: str, number: Number, asked: OutcomeBody) -> Re
 def calendar(
     here: ApiPage,
     begins_at: Annotated[
-        datetime | None,
+        Moment | None,
         Query(description="From this instant on; without it from now.", examples=["2026-07-13T00:00:00Z"]),
     ] = None,
     days: Annotated[int, Query(ge=1, le=LONGEST_SPAN, description="For so many days.")] = 7,
@@ -286,9 +286,6 @@ def calendar(
     """
     require(here.actor, Permission.PARTICIPANT_READ)
     begins_at = begins_at or here.now
-    if begins_at.tzinfo is None or not 1970 < begins_at.year < 2200:
-        message = "Send an instant with its offset from UTC, such as 2026-07-13T00:00:00Z."
-        raise Invalid([FieldProblem("begins_at", "instant", message)])
     ends = begins_at + timedelta(days=days)
     whose = person_by_username(here.session, person) if person is not None else None
     if person is not None and whose is None:
@@ -306,3 +303,84 @@ def calendar(
         limit=limit,
     )
     return {"items": [_reply(row) for row in page.rows], "next": page.next}
+
+
+class FeedBody(Body):
+    """Whose appointments an address shows: those with oneself (`mine`), or all at one's sites (`sites`)."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"whose": "mine"}})
+
+    whose: Literal["mine", "sites"]
+
+
+A_FEED: dict[str, Any] = {
+    "number": 1,
+    "whose": "mine",
+    "created_at": "2026-03-01T09:00:00.000000Z",
+    "last_read_at": "2026-03-14T02:00:00.000000Z",
+}
+
+
+class FeedReply(Reply):
+    """A secret address of yours, under which a calendar program reads appointments; never the address itself."""
+
+    model_config = ConfigDict(json_schema_extra={"example": A_FEED})
+
+    number: int
+    whose: str
+    created_at: datetime
+    last_read_at: datetime | None
+
+
+class MadeFeedReply(FeedReply):
+    """A new one, with its `address`, which is shown this once: whoever has it reads it without a token."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {**A_FEED, "address": "https://trial.example.org/feeds/0b6f6c2e8f0b.ics"}}
+    )
+
+    address: str | None
+
+
+@router.get("/calendar-feeds", name="api.feeds")
+def calendar_feeds(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[FeedReply]:
+    """Your secret addresses for calendar programs, the oldest first; those that were revoked are gone."""
+    page = paging.page_of_all(_feeds(here), limit, lambda each: (each.number,), int, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/calendar-feeds/{number}", name="api.feed")
+def calendar_feed(here: ApiPage, number: Number) -> FeedReply:
+    """One of your addresses for a calendar program; never the address itself."""
+    for each in _feeds(here):
+        if each.number == number:
+            return each
+    raise NotFound
+
+
+@router.post("/calendar-feeds", name="api.make_feed", status_code=201, response_model=MadeFeedReply)
+def make_calendar_feed(here: ApiChange, asked: FeedBody) -> Response:
+    """Make a secret address for a calendar program, which signs in nowhere; no name and no arm is in it."""
+    token = feeds.make_feed(here.session, here.the_study, whose=asked.whose, by=here.actor, now=here.now)
+    body = _feeds(here)[-1].model_dump(mode="json")
+    told = {**body, "address": f"{here.settings.address}/feeds/{token}.ics"}
+    where = address_of(here, "calendar-feeds", body["number"])
+    return here.answer_once(told, repeated={**body, "address": None}, status=201, location=where)
+
+
+@router.delete("/calendar-feeds/{number}", name="api.revoke_feed", response_model=FeedReply)
+def revoke_calendar_feed(here: ApiChange, number: Number) -> Response:
+    """Revoke one of your addresses: from now on it leads nowhere."""
+    for each in _feeds(here):
+        if each.number == number:
+            feeds.revoke_feed(here.session, here.the_study, number, by=here.actor, now=here.now)
+            return here.answer(each.model_dump(mode="json"))
+    raise NotFound
+
+
+def _feeds(here: Here) -> list[FeedReply]:
+    require(here.actor, Permission.PARTICIPANT_READ)
+    return [
+        FeedReply(number=each.id, whose=each.whose, created_at=each.created_at, last_read_at=each.last_read_at)
+        for each in feeds.feeds_of(here.session, here.the_study, by=here.actor)
+    ]

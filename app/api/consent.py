@@ -1,11 +1,12 @@
-"""Did they agree, over REST? Documents, consents, the signature for the study, a refusal, and what is taken back."""
+"""Did they agree, over REST? Documents, consents and their scans and copies, signatures, and what is taken back."""
 
+import hashlib
 import json
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Depends, Query
 from fastapi.responses import Response
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -15,7 +16,16 @@ from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Password, Reply, Text
 from app.consent import actions, reads, rules
 from app.consent.models import Consent
-from app.dependencies import ApiChange, ApiLoggedPage, ApiPage, Here, require_password
+from app.dependencies import (
+    LARGEST_UPLOAD,
+    ApiChange,
+    ApiLoggedPage,
+    ApiPage,
+    Here,
+    kept_file,
+    read_body,
+    require_password,
+)
 from app.foundation import clock, paging
 from app.foundation.errors import Invalid, NotFound
 from app.participants.models import Participant
@@ -24,8 +34,11 @@ from app.people.access import require, why_not
 from app.people.permissions import Permission
 from app.people.reads import sites_of
 from app.schedule import actions as schedule
+from app.signed_copy import signed_copy
 
 router = operations("consent")
+
+A_FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}, "example": "(the bytes of the file)"}
 
 
 class DocumentReply(Reply):
@@ -73,7 +86,15 @@ class ConsentBody(Body):
     method: Literal["on_screen", "paper"] = "on_screen"
     signed_on: date
     signature: Annotated[Text, Field(min_length=1)]
-    paper_sha256: Text | None = None
+    paper_sha256: Text | None = Field(
+        default=None, description="Of the scan of a paper, as `POST .../consent-scans` replies it."
+    )
+    strokes: list[Annotated[list[int], Field(max_length=2000)]] = Field(
+        default=[],
+        max_length=200,
+        description="What was drawn beside the name, as the signature of a consent gives it; none: the name alone.",
+    )
+    copy_asked: bool = Field(default=False, description="They ask for their copy by mail once it is complete.")
     options: dict[Code, bool] = {}
     answers: dict[Code, Code] = Field(default={}, description="To the study's questions about the document.")
     countersign: bool = Field(default=True, description="Sign for the study at once; needs `password`.")
@@ -197,6 +218,23 @@ class OptionReply(Reply):
     history: list[TakenBackReply]
 
 
+A_SCAN: dict[str, Any] = {
+    "paper_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "media_type": "application/pdf",
+    "size": 81234,
+}
+
+
+class ScanReply(Reply):
+    """The scan of a paper that is kept, sealed; a consent names it by `paper_sha256`."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": A_SCAN})
+
+    paper_sha256: str
+    media_type: str
+    size: int
+
+
 # Kept as JSON text.
 _read = BeforeValidator(lambda kept: json.loads(kept) if isinstance(kept, str) else kept)
 Options = Annotated[dict[str, bool], _read]
@@ -204,7 +242,11 @@ Answers = Annotated[dict[str, str], _read]
 
 
 class ConsentReply(Reply):
-    """A consent; complete once it is countersigned. With `refused_at` it was recorded wrongly, and counts nowhere."""
+    """A consent; complete once it is countersigned. With `refused_at` it was recorded wrongly, and counts nowhere.
+
+    `paper_sha256` is of the scan of one that was signed on paper; `scan_verified_at` when a second person held the scan
+    against the paper.
+    """
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -218,7 +260,11 @@ class ConsentReply(Reply):
                 "options": {"future_contact": True, "data_sharing": False},
                 "answers": {"may_stop": "any_time"},
                 "signed_on": "2026-03-04",
+                "paper_sha256": A_SCAN["paper_sha256"],
                 "recorded_at": "2026-03-04T09:26:53.589793Z",
+                "recorded_by": "carla",
+                "scan_verified_at": "2026-03-05T10:02:11.000000Z",
+                "scan_verified_by": "noor",
                 "countersigned_at": "2026-03-04T09:26:53.589793Z",
                 "countersigned_name": "Noor Haddad",
                 "withdrawn_on": "2026-09-01",
@@ -237,7 +283,11 @@ class ConsentReply(Reply):
     options: Options
     answers: Answers
     signed_on: date
+    paper_sha256: str | None
     recorded_at: datetime
+    recorded_by: str
+    scan_verified_at: datetime | None
+    scan_verified_by: str | None
     countersigned_at: datetime | None
     countersigned_name: str | None
     withdrawn_on: date | None
@@ -427,6 +477,8 @@ def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
             paper_sha256=asked.paper_sha256,
             options=asked.options,
             answers=asked.answers,
+            strokes=json.dumps(asked.strokes) if asked.strokes else "",
+            copy_asked=asked.copy_asked,
             by=here.actor,
             now=here.now,
             countersign=asked.countersign,
@@ -436,6 +488,86 @@ def record_consent(here: ApiChange, code: str, asked: ConsentBody) -> Response:
     _open_visits(here, found, consent)
     where = address_of(here, "participants", found.code, "consents", consent.id or 0)
     return here.answer(ConsentReply.model_validate(consent).model_dump(mode="json"), status=201, location=where)
+
+
+@router.post(
+    "/participants/{code}/consent-scans",
+    name="api.keep_scan",
+    response_model=ScanReply,
+    max_body_size=LARGEST_UPLOAD,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": A_FILE}}},
+)
+def keep_scan(here: ApiChange, code: str, data: Annotated[bytes, Depends(read_body)]) -> Response:
+    """Keep the scan of a paper that was signed, sealed: a PDF, a JPEG or a PNG. Sent again, it is kept once.
+
+    It is no consent until one is recorded with the `paper_sha256` that this replies.
+    """
+    found = _participant(here, code, Permission.CONSENT_RECORD, "consent.keep_scan")
+    sha256 = actions.keep_scan(here.session, here.the_study, found, data, by=here.actor, now=here.now)
+    assert found.id is not None
+    kept = reads.scan_kept(here.session, found.id, sha256)
+    return here.answer({"paper_sha256": kept.sha256, "media_type": kept.media_type, "size": kept.size})
+
+
+@router.get(
+    "/participants/{code}/consents/{consent_id}/scan",
+    name="api.consent_scan",
+    response_class=Response,
+    responses={
+        200: {"description": "The scan as it was sent.", "content": {"application/octet-stream": A_FILE}},
+    },
+)
+def consent_scan(here: ApiLoggedPage, code: str, consent_id: Number) -> Response:
+    """The scan of a signed paper; its SHA-256 is the ETag. That it was shown, and to whom, is in the log."""
+    found = participant_of(here, code)
+    data, media_type = actions.reveal_scan(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    name = f"{found.code}-consent-{consent_id}.{media_type.rpartition('/')[2]}"
+    return kept_file(data, media_type, name, hashlib.sha256(data).hexdigest())
+
+
+@router.post(
+    "/participants/{code}/consents/{consent_id}/scan-verification",
+    name="api.verify_scan",
+    response_model=ConsentReply,
+)
+def verify_scan(here: ApiChange, code: str, consent_id: Number) -> Response:
+    """Say that the scan is the paper that was signed: by another person than who recorded it, who looked at both."""
+    found = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.verify_scan")
+    actions.verify_scan(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
+    verified = next(each for each in _consents(here, found) if each.id == consent_id)
+    return here.answer(ConsentReply.model_validate(verified).model_dump(mode="json"))
+
+
+@router.get(
+    "/participants/{code}/consents/{consent_id}/signed.pdf",
+    name="api.signed_consent",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The document with the signatures under it.",
+            "content": {"application/pdf": {**A_FILE, "example": "(the bytes of a PDF)"}},
+        },
+    },
+)
+def signed_consent(here: ApiLoggedPage, code: str, consent_id: Number) -> Response:
+    """What the participant signed, with its signatures, for them to keep. That it was shown is in the log."""
+    found = participant_of(here, code)
+    signature, strokes = actions.reveal_signed(
+        here.session, here.the_study, found, consent_id, by=here.actor, now=here.now
+    )
+    one = next(each for each in _consents(here, found) if each.id == consent_id)
+    zones = {each.id: each.timezone for each in sites_of(here.session, here.the_study.id)}
+    body = signed_copy(
+        here.session,
+        here.the_study,
+        found,
+        one,
+        signature=signature,
+        strokes=strokes,
+        timezone=zones[found.site_id],
+    )
+    headers = {"Content-Disposition": f'attachment; filename="{found.code}-consent-{one.document_version}.pdf"'}
+    return Response(body, media_type="application/pdf", headers={**headers, "Cache-Control": "no-store"})
 
 
 @router.post(

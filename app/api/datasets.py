@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 
 from app.api.operations import operations
-from app.api.shapes import Reply
+from app.api.shapes import Cursor, Limit, PageOf, Reply
 from app.dependencies import ApiLoggedPage, ApiPage, database_of
 from app.exports.actions import record_export
 from app.exports.casebooks import open_whole
@@ -17,6 +17,7 @@ from app.exports.formats.dataset_json import Part, alone
 from app.exports.formats.sdtm import Domain, domains
 from app.exports.formats.standards import Standard
 from app.exports.whole import Whole
+from app.foundation import paging
 from app.foundation.database import Database
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.people.access import Actor
@@ -51,11 +52,12 @@ class DatasetReply(Reply):
 
 
 @router.get("/datasets", name="api.datasets")
-def datasets(here: ApiPage) -> list[DatasetReply]:
+def datasets(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[DatasetReply]:
     """The SDTM datasets of this study, in the order of the Implementation Guide."""
     study = here.the_study
-    return [
-        DatasetReply(
+    found = list(domains(open_whole(here.session, study, ALL, by=here.actor)))
+    page = paging.page_in_place(found, limit, cursor=cursor).made(
+        lambda domain: DatasetReply(
             datasetOID=_oid(domain),
             itemGroupOID=_oid(domain),
             standard="sdtmig",
@@ -63,8 +65,8 @@ def datasets(here: ApiPage) -> list[DatasetReply]:
             label=domain.label,
             href=f"/api/v1/studies/{study.code}/datasets/{_oid(domain)}",
         )
-        for domain in domains(open_whole(here.session, study, ALL, by=here.actor))
-    ]
+    )
+    return PageOf(items=page.rows, next=page.next)
 
 
 @router.get(

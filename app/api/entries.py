@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from app.api.addressed import participant_of
-from app.api.filters import AtVisit, OfForm, Since, Until
+from app.api.filters import AtSite, AtVisit, OfForm, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, PageOf, Password, Repeat, Reply, Text, Values, Version
 from app.capture import actions, reads
@@ -39,6 +39,7 @@ from app.schedule.reads import visit_of
 from app.schedule.status import VisitStatus
 
 router = operations("entries", "/participants/{code}")
+everywhere = operations("entries", "/entries")
 
 
 class EntryBody(Body):
@@ -212,6 +213,72 @@ class MarkReply(Reply):
     saved_at: datetime
     repeat: int
     in_error: bool
+
+
+class EntryLineReply(MarkReply):
+    """How far one entry is, of whom, and where."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "participant": "R-0042",
+                "site": "neura",
+                "visit": "week18",
+                "instrument": "pain",
+                "status": "complete",
+                "version": 1,
+                "signed": False,
+                "saved_at": "2026-07-16T09:26:53.589793Z",
+                "saved_by": "assessor",
+                "repeat": 1,
+                "in_error": False,
+            }
+        },
+    )
+
+    participant: str
+    site: str
+    saved_by: str
+
+
+@everywhere.get("", name="api.all_entries")
+def all_entries(
+    here: ApiPage,
+    site: AtSite = None,
+    participant: Whose = None,
+    visit: AtVisit = None,
+    instrument: OfForm = None,
+    status: Annotated[
+        Literal["partial", "complete"] | None, Query(description="Only those that are so far.", examples=["partial"])
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> PageOf[EntryLineReply]:
+    """The entries at your sites, without their answers: the one that was begun last first.
+
+    `since` and `until` are of when an entry was saved last. For all answers at once take `exports/entries.ndjson`.
+    """
+    page = reads.entries_page(
+        here.session,
+        here.the_study,
+        by=at(here, site),
+        participant=participant,
+        visit=visit,
+        instrument=instrument,
+        status=status,
+        since=since,
+        until=until,
+        cursor=cursor,
+        limit=limit,
+    )
+    items = [
+        EntryLineReply.model_validate({**vars(row), "signed": row.is_signed, "in_error": row.is_in_error})
+        for row in page.rows
+    ]
+    return PageOf(items=items, next=page.next)
 
 
 def _reply(state: EntryState) -> EntryReply:

@@ -6,11 +6,11 @@ A misspelt filter that is passed over would answer with everything: it is refuse
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_origin
 
 from fastapi import Query
 from fastapi.dependencies.models import Dependant
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from app.dependencies import Here
 from app.foundation.errors import FieldProblem, Invalid
@@ -35,7 +35,15 @@ OfForm = Annotated[str | None, Query(max_length=80, description="Only of this in
 OfPerson = Annotated[
     str | None, Query(max_length=80, description="Only of this person, by username.", examples=["ada"])
 ]
-Moment = Annotated[AwareDatetime, AfterValidator(_kept_by_a_column)]
+
+
+def _written_out(said: object) -> object:
+    if isinstance(said, str) and said.strip().lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("send an instant with its time zone, such as 2026-03-15T09:30:00Z, and no count of seconds")
+    return said
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_kept_by_a_column)]
 Since = Annotated[
     Moment | None,
     Query(description="From this instant on, with its offset from UTC.", examples=["2026-03-01T00:00:00Z"]),
@@ -43,11 +51,13 @@ Since = Annotated[
 Until = Annotated[Moment | None, Query(description="Before this instant.", examples=["2026-04-01T00:00:00Z"])]
 
 
-def names_of(dependant: Dependant) -> Iterator[str]:
-    """The names of the parameters that an address takes in its query."""
-    yield from (one.alias for one in dependant.query_params)
+def names_of(dependant: Dependant, *, lists_only: bool = False) -> Iterator[str]:
+    """The names of the parameters that an address takes in its query; or of those that may stand there repeatedly."""
+    for one in dependant.query_params:
+        if not lists_only or get_origin(one.field_info.annotation) is list:
+            yield one.alias
     for each in dependant.dependencies:
-        yield from names_of(each)
+        yield from names_of(each, lists_only=lists_only)
 
 
 def at(here: Here, site: str | None) -> Actor:

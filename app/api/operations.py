@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property, wraps
 from typing import Any, get_type_hints
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
@@ -16,7 +16,8 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api.filters import names_of
-from app.api.pleasant import STUDIES, is_rest, selection
+from app.api.pleasant import SELECTED, STUDIES, is_rest, selection
+from app.api.said import Said
 from app.api.shapes import PROBLEMS, example_of
 from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others, known_first
 from app.people.permissions import Permission
@@ -56,7 +57,12 @@ class Operation(Address):
 
     def get_route_handler(self) -> Handler:  # type: ignore[override]
         """Whoever it does not know is told nothing else."""
-        return known_first(super().get_route_handler(), api_who_asks)
+        answer = super().get_route_handler()
+
+        async def read_strictly(request: Request) -> Response:
+            return await answer(Said(request.scope, request.receive))
+
+        return known_first(read_strictly, api_who_asks)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this is asked for; of a page it is known at once that it is not."""
@@ -66,6 +72,11 @@ class Operation(Address):
     def known(self) -> tuple[str, ...]:
         """The parameters its query may have, for whoever judges that once it is clear who asks (`app.dependencies`)."""
         return tuple(dict.fromkeys(names_of(self.dependant)))
+
+    @cached_property
+    def repeated(self) -> tuple[str, ...]:
+        """Those that may stand there more than once, and are lists: names of fields do so in two ways."""
+        return (*SELECTED, *names_of(self.dependant, lists_only=True))
 
 
 def operations(

@@ -1,4 +1,4 @@
-"""Oversight over REST: what in the log is worth a look since the last review, and reviews."""
+"""Oversight over REST: what in the log is worth a look since the last review, reviews, and the report of a period."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -8,15 +8,23 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 from sqlmodel import Session
 
+from app.api.filters import Since, Until
 from app.api.operations import operations
 from app.api.shapes import Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, ApiPage, Here, database_of
+from app.exports.history import failed_between as exports_failed
 from app.foundation.errors import FieldProblem, Invalid
 from app.reports.review import actions, reads
+from app.reports.review.period import COUNTED
+from app.reports.review.period import period as read_period
 from app.reports.review.reads import ReviewRow
 from app.reports.review.rules import SAID, Finding, Kind
+from app.schedule.reminders.reads import not_sent_between as messages_failed
+from app.webhooks.reads import failed_between as webhooks_failed
 
 router = operations("audit")
+
+QUARTER = timedelta(days=91)
 
 
 def _shown(example: dict[str, Any]) -> ConfigDict:
@@ -193,6 +201,76 @@ def review_log(here: ApiChange, body: ReviewBody) -> Response:
     )
     said = _review(reads.review_of(here.session, here.the_study, number, by=here.actor))
     return here.answer(said.model_dump(mode="json"), status=201, location=f"{here.request.url.path}/{number}")
+
+
+A_PERIOD: dict[str, Any] = {
+    "since": "2026-04-01T00:00:00Z",
+    "until": "2026-07-01T00:00:00Z",
+    "versions": ["1.1"],
+    "log_reviews": [3],
+    "access_reviews": [1],
+    "refused": 4,
+    "counts": [{"name": "role.granted", "label": COUNTED["role.granted"], "number": 2}],
+    "failed": [{"name": "webhooks", "label": "Events that no webhook took", "number": 1}],
+}
+
+
+class CountReply(Reply):
+    """How often something happened; of `counts` the name is that of its action in the log."""
+
+    model_config = _shown(A_PERIOD["counts"][0])
+
+    name: str
+    label: str
+    number: int
+
+
+class PeriodReply(Reply):
+    """What happened around the data from `since` up to, and without, `until`: no entry of the data is read.
+
+    `versions` are those loaded then, reviews are told by their numbers, `refused` are the attempts that these tell of,
+    and `failed` is what did not leave.
+    """
+
+    model_config = _shown(A_PERIOD)
+
+    since: datetime
+    until: datetime
+    versions: list[str]
+    log_reviews: list[int]
+    access_reviews: list[int]
+    refused: int
+    counts: list[CountReply]
+    failed: list[CountReply]
+
+
+@router.get("/period-report", name="api.period")
+def period_report(here: ApiPage, since: Since = None, until: Until = None) -> PeriodReply:
+    """The periodic report, for who reviews the log of the whole study; without instants, of the last 91 days."""
+    ends = until or here.now
+    begins = since or ends - QUARTER
+    if begins >= ends:
+        raise Invalid([FieldProblem("until", "order", "until is not after since. Send a later one.")])
+    study, session = here.the_study, here.session
+    found = read_period(session, study, since=begins, until=ends, by=here.actor)
+    failed = (
+        ("exports", "Exports that failed", exports_failed),
+        ("messages", "Messages that did not leave", messages_failed),
+        ("webhooks", "Events that no webhook took", webhooks_failed),
+    )
+    return PeriodReply(
+        since=begins,
+        until=ends,
+        versions=[each.version for each in found.versions],
+        log_reviews=[each.number for each in found.log_reviews],
+        access_reviews=[each.id for each in found.access_reviews],
+        refused=found.refused,
+        counts=[CountReply(name=name, label=COUNTED[name], number=number) for name, number in found.counts.items()],
+        failed=[
+            CountReply(name=name, label=label, number=count(session, study.id, begins, ends))
+            for name, label, count in failed
+        ],
+    )
 
 
 def _look(here: Here, session: Session | None = None, *, since: int | None = None, upto: int | None = None) -> Any:

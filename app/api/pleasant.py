@@ -1,8 +1,9 @@
 """What has every answer over REST in common? Chosen fields, what belongs to it, links, ETags, how often one may ask.
 
 One middleware around all JSON doors, so that no address has it otherwise. It meets only answers that are JSON and
-whole; files that are streamed pass by. What is expanded is asked for at its own address with the same token, by the
-same door: nobody gets by expanding what they would not get by asking, and what is logged there is logged here.
+whole; files that are streamed pass by. HEAD is answered as the GET of an address, without its body. What is expanded is
+asked for at its own address with the same token, by the same door: nobody gets by expanding what they would not get by
+asking, and what is logged there is logged here.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.dependencies import problem_json
+from app.dependencies import changed_meanwhile, problem_json
 from app.foundation.errors import FieldProblem, Invalid
 from app.signposts import Signposts
 
@@ -30,21 +31,34 @@ LONGEST = 2000  # characters of fields or expand
 TOKENS_KEPT = 10_000
 KEYS = ("code", "number", "id")
 
+# Without an example: which names there are is another matter at each address, and one that is not there is refused.
 Fields = Annotated[
-    str | None, Query(max_length=LONGEST, description="Only these fields, with commas.", examples=["code,status"])
+    str | None,
+    Query(max_length=LONGEST, description="Only these fields of the answer, or of each row, such as `code,status`."),
 ]
 Expand = Annotated[
     str | None,
     Query(
         max_length=LONGEST,
-        description="What stands at addresses below this one, by their names, with commas; of a list, of each row.",
-        examples=["visits"],
+        description="What stands at addresses below this one, by their names, such as `visits,entries` of a "
+        "participant; of a list, of each row.",
     ),
 ]
 
 
+SELECTED = ("fields", "expand")
+
+
 def selection(fields: Fields = None, expand: Expand = None) -> None:
     """Documents what `Pleasant` does with every answer to a GET."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A request that was counted: how many seconds to `wait` before it may go on, and how many are `left` at once."""
+
+    wait: int
+    left: int
 
 
 @dataclass
@@ -56,16 +70,27 @@ class Limits:
 
     def wait(self, token: bytes, now: float) -> int:
         """How many seconds to wait, 0 when this request may go on; it is counted then."""
+        counted = self.count(token, now)
+        return counted.wait if counted else 0
+
+    def count(self, token: bytes, now: float) -> Counted | None:
+        """Counts a request of this token; None where nothing is counted."""
         if not self.a_minute or not token:
-            return 0
+            return None
         name = hashlib.sha256(token).digest()
         held, before = self.buckets.pop(name, (float(self.a_minute), now))
         held = min(float(self.a_minute), held + max(0.0, now - before) * self.a_minute / 60)
         if held >= 1:
             self._keep(name, held - 1, now)
-            return 0
+            return Counted(0, int(held - 1))
         self._keep(name, held, now)
-        return int((1 - held) * 60 / self.a_minute) + 1
+        return Counted(int((1 - held) * 60 / self.a_minute) + 1, 0)
+
+    def said(self, counted: Counted) -> list[tuple[bytes, bytes]]:
+        """What the headers of an answer say of it: how many a minute, how many are left, how soon all are again."""
+        full = -((counted.left - self.a_minute) * 60 // self.a_minute)
+        told = (b"limit", self.a_minute), (b"remaining", counted.left), (b"reset", full)
+        return [(b"ratelimit-" + name, str(value).encode()) for name, value in told]
 
     def _keep(self, name: bytes, held: float, now: float) -> None:
         while len(self.buckets) >= TOKENS_KEPT:
@@ -103,26 +128,53 @@ class Pleasant:
             await self.inner(scope, receive, send)
             return
         given = dict(scope["headers"])
-        seconds = self.limits.wait(given.get(b"authorization", b""), time.monotonic())
-        if seconds:
-            words = f"This token asks more often than it may. Go on in {seconds} seconds."
-            refused = problem_json(429, None, "Too many requests", detail=words)
-            refused.headers["Retry-After"] = str(seconds)
-            await refused(scope, receive, send)
-            return
-        if scope["method"] in ("PUT", "POST", "DELETE") and (wanted := given.get(b"if-match")):
-            stands = await self._asked(scope, scope["path"], scope["query_string"])
-            if stands.status in (200, 404) and not _matches(wanted, _tag(stands) if stands.status == 200 else b""):
-                words = "It is not what you read any more. Read it again, compare, then send again."
-                await problem_json(412, None, "Changed meanwhile", detail=words)(scope, receive, send)
+        counted = self.limits.count(given.get(b"authorization", b""), time.monotonic())
+        if counted is not None:
+            send = _saying(self.limits.said(counted), send)
+            if counted.wait:
+                words = f"This token asks more often than it may. Go on in {counted.wait} seconds."
+                refused = problem_json(429, None, "Too many requests", detail=words)
+                refused.headers["Retry-After"] = str(counted.wait)
+                await refused(scope, receive, send)
                 return
+        if scope["method"] == "OPTIONS":
+            await self._methods(scope, receive, send)
+            return
+        changed = await self._changed(scope, given) if scope["method"] in ("PUT", "POST", "DELETE") else None
+        if changed is not None:
+            if not given.get(b"idempotency-key"):
+                await changed_meanwhile(changed)(scope, receive, send)
+                return
+            # It may be this very request that changed it: whoever sends it again gets the first answer.
+            scope = {**scope, "state": {**scope.get("state", {}), "changed_meanwhile": changed}}
         if scope["method"] not in ("GET", "HEAD"):
             await self.inner(scope, receive, send)
             return
         await self._read(scope, receive, send, given)
 
+    async def _methods(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What may be done at an address; of none, that there is none."""
+        allowed = methods_at(scope)
+        if not allowed:
+            await self.inner({**scope, "method": "GET"}, receive, send)
+            return
+        await Response(status_code=204, headers={"Allow": ", ".join(allowed)})(scope, receive, send)
+
+    async def _changed(self, scope: Scope, given: Mapping[bytes, bytes]) -> str | None:
+        """Why a change is not made: what stands there is not what was read, or something stands there already."""
+        wanted, unwanted = given.get(b"if-match"), given.get(b"if-none-match")
+        if not wanted and not unwanted:
+            return None
+        stands = await self._asked(scope, scope["path"], scope["query_string"])
+        tag = _tag(stands) if stands.status == 200 else b""
+        if wanted and stands.status in (200, 404) and not _matches(wanted, tag):
+            return "It is not what you read any more. Read it again, compare, then send again."
+        if unwanted and _matches(unwanted, tag, empty=False):
+            return "It is there already. Read it, compare, then send your change with If-Match and its ETag."
+        return None
+
     async def _read(self, scope: Scope, receive: Receive, send: Send, given: Mapping[bytes, bytes]) -> None:
-        answer, passing = Answer(), False
+        answer, passing, nothing = Answer(), False, scope["method"] == "HEAD"
 
         async def caught(message: Message) -> None:
             nonlocal passing
@@ -130,20 +182,26 @@ class Pleasant:
                 answer.status, answer.headers = message["status"], list(message["headers"])
                 passing = not answer.is_whole_json or answer.status != 200
             if passing:
-                await send(message)
+                await send({**message, "body": b""} if nothing and "body" in message else message)
             elif message["type"] == "http.response.body":
                 answer.body += message.get("body", b"")
 
-        await self.inner(scope, receive, caught)
+        asked = scope
+        if nothing:
+            state = {**scope.get("state", {}), "without_body": True}
+            asked = {**scope, "method": "GET", "state": state}
+        await self.inner(asked, receive, caught)
         if passing or not answer.status:
             return
-        reply = await self._made(scope, answer, given)
+        reply = await self._made(asked, answer, given, without_body=nothing)
         await reply(scope, receive, send)
 
-    async def _made(self, scope: Scope, answer: Answer, given: Mapping[bytes, bytes]) -> Response:
+    async def _made(
+        self, scope: Scope, answer: Answer, given: Mapping[bytes, bytes], *, without_body: bool
+    ) -> Response:
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        names = {part: _names(query.get(part, [])) for part in ("fields", "expand")}
-        if scope["method"] == "GET" and any(names.values()):
+        names = {part: _names(query.get(part, [])) for part in SELECTED}
+        if any(names.values()):
             said = json.loads(answer.body)
             try:
                 if not _rows(said):
@@ -161,9 +219,12 @@ class Pleasant:
         headers.setdefault("ETag", _tag(answer).decode())
         if link := _link(scope, answer.body):
             headers["Link"] = link
+        if not _matches(given.get(b"if-match", b""), headers["ETag"].encode()):
+            words = "It is not what you read any more. Read it again without If-Match."
+            return changed_meanwhile(words)
         if _matches(given.get(b"if-none-match", b""), headers["ETag"].encode(), empty=False):
             return Response(status_code=304, headers={key: value for key, value in headers.items() if key != "Link"})
-        if scope["method"] == "HEAD":
+        if without_body:
             headers["Content-Length"] = str(len(answer.body))
             return Response(None, answer.status, headers, "application/json")
         return Response(answer.body, answer.status, headers, "application/json")
@@ -216,6 +277,22 @@ class Pleasant:
 
         await self.inner(inner, nothing, caught)
         return answer
+
+
+def methods_at(scope: Scope) -> list[str]:
+    """What may be done at the address of a request, in the order of the alphabet; nothing where there is none."""
+    signposts = next(route for route in scope["app"].router.routes if isinstance(route, Signposts))
+    allowed = signposts.methods_at(scope)
+    return sorted({*allowed, "OPTIONS", *(("HEAD",) if "GET" in allowed else ())}) if allowed else []
+
+
+def _saying(headers: list[tuple[bytes, bytes]], send: Send) -> Send:
+    async def said(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *headers]}
+        await send(message)
+
+    return said
 
 
 def is_rest(path: str) -> bool:

@@ -13,7 +13,8 @@ from app.foundation import paging
 from app.foundation.errors import NotFound
 from app.people import reads as people
 from app.people.access import require
-from app.people.permissions import Permission
+from app.people.permissions import TABLE, UNBLINDED, Permission, Role
+from app.people.scopes import SAID
 from app.studies.definition import Instrument
 
 router = operations("study")
@@ -50,26 +51,25 @@ class StudyLine(Reply):
 
 
 @anywhere.get("", name="api.studies")
-def studies(here: ApiAnyStudy) -> list[StudyLine]:
+def studies(here: ApiAnyStudy, cursor: Cursor = None, limit: Limit = 50) -> PageOf[StudyLine]:
     """The studies that this token may be used for: one, or none once its owner holds no role there any more.
 
     A token is for one study, and says nothing of others.
     """
-    if not here.actor.grants:
-        return []
     definition = here.the_study.definition
-    return [
-        StudyLine(
-            code=definition.code,
-            version=definition.version,
-            title=definition.title,
-            href=f"{STUDIES}/{definition.code}",
-            studyOID=f"ST.{definition.code}",
-            name=definition.code,
-            label=definition.title,
-            standards=["sdtmig"],
-        )
-    ]
+    line = StudyLine(
+        code=definition.code,
+        version=definition.version,
+        title=definition.title,
+        href=f"{STUDIES}/{definition.code}",
+        studyOID=f"ST.{definition.code}",
+        name=definition.code,
+        label=definition.title,
+        standards=["sdtmig"],
+    )
+    found = [line] if here.actor.grants else []
+    page = paging.page_of_all(found, limit, lambda each: (each.code,), str, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
 
 
 class SiteReply(Reply):
@@ -146,6 +146,68 @@ def site(here: ApiPage, site: str) -> SiteReply:
     for row in people.sites_of(here.session, here.the_study.id):
         if row.code == site:
             return SiteReply.model_validate(row)
+    raise NotFound
+
+
+class PermissionReply(Reply):
+    """One thing that may be done, by its name in tokens and in the log, and in words."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"name": "participant.screen", "words": SAID[Permission.PARTICIPANT_SCREEN]}}
+    )
+
+    name: str
+    words: str
+
+
+class RoleReply(Reply):
+    """A role, whether whoever has it must never learn an arm, and what it may do: the table that every act asks."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "role": "coordinator",
+                "blinded": True,
+                "permissions": [{"name": "participant.screen", "words": SAID[Permission.PARTICIPANT_SCREEN]}],
+            }
+        }
+    )
+
+    role: str
+    blinded: bool
+    permissions: list[PermissionReply]
+
+
+def _roles() -> list[RoleReply]:
+    return [
+        RoleReply(
+            role=role,
+            blinded=role not in UNBLINDED,
+            permissions=[
+                PermissionReply(name=permission, words=SAID[permission])
+                for permission, holders in TABLE.items()
+                if role in holders
+            ],
+        )
+        for role in Role
+    ]
+
+
+@router.get("/roles", name="api.roles")
+def roles(here: ApiPage, cursor: Cursor = None, limit: Limit = 50) -> PageOf[RoleReply]:
+    """Every role there is, and what it may do."""
+    require(here.actor, Permission.STUDY_READ)
+    page = paging.page_in_place(_roles(), limit, cursor=cursor)
+    return PageOf(items=page.rows, next=page.next)
+
+
+@router.get("/roles/{role}", name="api.role")
+def role(here: ApiPage, role: str) -> RoleReply:
+    """One role, and what it may do."""
+    require(here.actor, Permission.STUDY_READ)
+    for each in _roles():
+        if each.role == role:
+            return each
     raise NotFound
 
 

@@ -1,4 +1,4 @@
-"""Programs that are told of changes, over REST: make, pause, test and end a webhook, and see what it was told."""
+"""Programs that are told of changes, over REST: make, change, pause and end a webhook, and what it was told."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -36,7 +36,7 @@ class WebhookBody(Body):
     )
 
     url: Text
-    events: list[Code] = Field(max_length=50, description=f"Among {', '.join(EVENTS)}.")
+    events: list[Annotated[Code, Field(json_schema_extra={"enum": list(EVENTS)})]] = Field(max_length=50)
     site: Code | None = None
 
 
@@ -148,6 +148,33 @@ def make_webhook(here: ApiChange, asked: WebhookBody) -> Response:
     return here.answer_once({**body, "secret": secret}, repeated={**body, "secret": None}, status=201, location=where)
 
 
+@router.put("/{number}", name="api.edit_webhook", response_model=WebhookReply)
+def edit_webhook(here: ApiChange, number: Number, asked: WebhookBody) -> Response:
+    """Have another address told, other events, or another site: what is left out is not told. The secret stays."""
+    actions.change_webhook(
+        here.session,
+        here.the_study,
+        number,
+        url=asked.url,
+        events=asked.events,
+        site=asked.site or None,
+        allowed=here.settings.webhooks_allowed,
+        by=here.actor,
+        now=here.now,
+    )
+    changed = reads.webhook_of(here.session, here.the_study, number, by=here.actor)
+    return here.answer(WebhookReply.model_validate(changed).model_dump(mode="json"))
+
+
+@router.post("/{number}/secret", name="api.replace_secret", response_model=MadeReply)
+def replace_secret(here: ApiChange, number: Number) -> Response:
+    """Replace the secret of a webhook; the new one is shown this once, and the one before signs beside it for a day."""
+    secret = actions.replace_secret(here.session, here.the_study, number, by=here.actor, now=here.now)
+    hook = WebhookReply.model_validate(reads.webhook_of(here.session, here.the_study, number, by=here.actor))
+    body = hook.model_dump(mode="json")
+    return here.answer_once({**body, "secret": secret}, repeated={**body, "secret": None})
+
+
 @router.put("/{number}/state", name="api.change_webhook", response_model=WebhookReply)
 def change_webhook(here: ApiChange, number: Number, asked: StateBody) -> Response:
     """Pause a webhook, let it go on, or end it."""
@@ -201,3 +228,13 @@ def webhook_delivery(here: ApiPage, number: Number, delivery: Number) -> Deliver
     """One event, and what became of telling it."""
     found = reads.delivery_of(here.session, here.the_study, number, delivery, by=here.actor)
     return DeliveryReply.model_validate(found)
+
+
+@router.post(
+    "/{number}/deliveries/{delivery}/redelivery", name="api.tell_again", status_code=202, response_model=DeliveryReply
+)
+def tell_again(here: ApiChange, number: Number, delivery: Number) -> Response:
+    """Tell an event once more that failed, was dropped or got lost behind the address: under the same id."""
+    actions.tell_again(here.session, here.the_study, number, delivery, by=here.actor, now=here.now)
+    found = reads.delivery_of(here.session, here.the_study, number, delivery, by=here.actor)
+    return here.answer(DeliveryReply.model_validate(found).model_dump(mode="json"), status=202)

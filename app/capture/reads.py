@@ -40,12 +40,12 @@ from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
 from app.capture.rules import EntryState, Stopped, form_name, why_stopped
 from app.capture.status import EntryStatus
 from app.foundation import paging
-from app.foundation.database import table_of
+from app.foundation.database import table_of, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant, Screening
 from app.participants.reads import at_each_site
 from app.participants.status import Status
-from app.people.access import Actor, sites_for
+from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.schedule.models import ParticipantVisit
@@ -308,6 +308,73 @@ def repeats_page(
         session, query, ENTRY.c.repeat, cursor=cursor, limit=limit, values=values, falling=False
     )
     return page.made(_mark)
+
+
+@dataclass(frozen=True)
+class EntryLine:
+    """One entry of a study, without what it says, and of whom it is."""
+
+    participant: str
+    site: str
+    visit: str
+    instrument: str
+    repeat: int
+    status: str
+    version: int
+    is_signed: bool
+    saved_at: datetime
+    saved_by: str
+    is_in_error: bool
+
+
+def entries_page(
+    session: Session,
+    study: StudyInUse,
+    *,
+    by: Actor,
+    participant: str | None = None,
+    visit: str | None = None,
+    instrument: str | None = None,
+    status: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    cursor: str | None = None,
+    limit: int | None = None,
+) -> paging.Page[EntryLine]:
+    """One page of the entries at the person's sites, in one statement: the one that was begun last first.
+
+    `since` and `until` are of when an entry was saved last.
+    """
+    require(by, Permission.ENTRY_READ)
+    query = (
+        select(
+            *(ENTRY.c[name] for name in ("id", "visit", "instrument", "repeat", "status", "version")),
+            *(ENTRY.c[name] for name in ("saved_at", "saved_by", "signed_at", "in_error_at")),
+            PARTICIPANT.c.code.label("participant"),
+            SITE.c.code.label("site"),
+        )
+        .join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id)
+        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+        .where(ENTRY.c.study_id == study.id, *within(ENTRY.c.saved_at, since, until))
+    )
+    mine = sites_for(by, Permission.ENTRY_READ)
+    if mine is not None:
+        query = query.where(ENTRY.c.site_id.in_(sorted(mine)))
+    wanted = (
+        (PARTICIPANT.c.code, participant),
+        (ENTRY.c.visit, visit),
+        (ENTRY.c.instrument, instrument),
+        (ENTRY.c.status, status),
+    )
+    query = query.where(*(column == value for column, value in wanted if value is not None))
+    page = paging.page_by_number(session, query, ENTRY.c.id, cursor=cursor, limit=limit)
+    return page.made(_line)
+
+
+def _line(row: Row[Any]) -> EntryLine:
+    same = ("participant", "site", "visit", "instrument", "repeat", "status", "version", "saved_at", "saved_by")
+    said = {name: row._mapping[name] for name in same}
+    return EntryLine(**said, is_signed=row.signed_at is not None, is_in_error=row.in_error_at is not None)
 
 
 def repeat_labels(session: Session, study: StudyInUse, participant_id: int) -> dict[tuple[str, str], object]:

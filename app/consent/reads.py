@@ -37,6 +37,7 @@ from app.consent import rules
 from app.consent.models import Consent, OptionTakenBack
 from app.foundation import clock, paging
 from app.foundation.database import Instant, as_text, instance_of, joined_texts, table_of, written_out
+from app.foundation.errors import NotFound
 from app.mail.actions import MAIL
 from app.participants import files
 from app.participants.identity import ERASED, PARTICIPANT, open_identity
@@ -272,6 +273,14 @@ def copy_of(session: Session, consent_id: int) -> MailedCopy | None:
     """The copy of a consent that was queued last; None where none was."""
     row = session.execute(_COPY, {"of": consent_id}).first()
     return MailedCopy(*row) if row else None
+
+
+def scan_kept(session: Session, participant_id: int, sha256: str) -> files.Kept:
+    """What is kept of a scan: its kind and size; NotFound where none of this SHA-256 is."""
+    kept = files.kept(session, participant_id, SCAN_PURPOSE, [sha256])
+    if sha256 not in kept:
+        raise NotFound
+    return kept[sha256]
 
 
 def scan_size(session: Session, consent: Consent) -> int:

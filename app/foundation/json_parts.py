@@ -1,4 +1,8 @@
-"""How is large JSON read that may not all be in memory at once? Member by member, and lists item by item."""
+"""How is JSON read? Strictly where a program means something by it; and what is large member by member, item by item.
+
+Strictly: each member of an object once, of which readers may otherwise take either, and no number that JSON has not
+(RFC 8259, 4 and 6).
+"""
 
 import json
 import re
@@ -9,6 +13,52 @@ from typing import Any
 Read = Callable[[str, int], tuple[Any, int]]
 """Reads the value that begins at a place: the value, and where it ends."""
 _VALUE: Read = JSONDecoder().raw_decode
+
+
+class _Loose(Exception):
+    """Something that others would understand otherwise: what to say of it, and a pattern of how it is written."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said = dict(pairs)
+    if len(said) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        written = re.escape(json.dumps(twice, ensure_ascii=False)) + r"\s*:"
+        raise _Loose(_twice(twice), written)
+    return said
+
+
+def _twice(name: str) -> str:
+    return f"“{name[:80]}” stands twice in one object"
+
+
+def _no_constant(name: str) -> Any:
+    raise _Loose(f"{name} is no number of JSON", re.escape(name))
+
+
+_STRICT = JSONDecoder(object_pairs_hook=_once, parse_constant=_no_constant)
+
+
+def _strict_value(text: str, place: int) -> tuple[Any, int]:
+    """As `_VALUE`, strictly; JSONDecodeError, with the place, where a lenient reader would pass over something."""
+    try:
+        return _STRICT.raw_decode(text, place)
+    except _Loose as found:
+        words, written = found.args
+        places = [each.start() for each, _ in zip(re.compile(written).finditer(text, place), range(2), strict=False)]
+        raise JSONDecodeError(words, text, places[-1] if places else place) from None
+
+
+def strictly(text: str) -> Any:
+    """What a text of JSON says; JSONDecodeError, with the place, where it says it in two ways or is no JSON."""
+    start = _past(text, 0)
+    value, place = _strict_value(text, start)
+    if _past(text, place) != len(text):
+        raise JSONDecodeError("Extra data", text, place)
+    return value
+
+
 _BLANK = re.compile(r"[ \t\n\r]*+").match
 
 
@@ -19,7 +69,7 @@ class Items:
         self._text, self._start = text, start
 
     def __iter__(self) -> Generator[Any, None, int]:
-        return _items(self._text, self._start)
+        return _items(self._text, self._start, _strict_value)
 
 
 def text_of(data: bytes) -> str:
@@ -45,7 +95,7 @@ def items(text: str, read: Read = _VALUE) -> Iterator[Any]:
 
 
 def members(text: str) -> dict[str, Any]:
-    """The members of the object that a text is, as `json.loads` gives them; those that are lists are `Items`.
+    """The members of the object that a text is, read strictly; those that are lists are `Items`.
 
     All of it is gone through once: JSONDecodeError says where it is not JSON, ValueError that it is no object.
     RecursionError when something in it stands too deep.
@@ -53,7 +103,7 @@ def members(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     place = _past(text, 0)
     if not text.startswith("{", place):
-        _VALUE(text, place)
+        _strict_value(text, place)
         raise ValueError("This is no object.")
     place = _past(text, place + 1)
     goes_on = not text.startswith("}", place)
@@ -61,7 +111,10 @@ def members(text: str) -> dict[str, Any]:
     while goes_on:
         if not text.startswith('"', place):
             raise JSONDecodeError("Expecting property name enclosed in double quotes", text, place)
-        name, place = _VALUE(text, place)
+        begins = place
+        name, place = _strict_value(text, place)
+        if name in found:
+            raise JSONDecodeError(_twice(name), text, begins)
         place = _past(text, place)
         if not text.startswith(":", place):
             raise JSONDecodeError("Expecting ':' delimiter", text, place)
@@ -70,7 +123,7 @@ def members(text: str) -> dict[str, Any]:
             found[name] = Items(text, place)
             place = _end_of(iter(found[name]))
         else:
-            found[name], place = _VALUE(text, place)
+            found[name], place = _strict_value(text, place)
         place, goes_on = _behind(text, place, "}")
     if _past(text, place) != len(text):
         raise JSONDecodeError("Extra data", text, place)

@@ -247,10 +247,13 @@ DONE: Mapping[str, str] = {
     "visit.reopened": "Visit reopened",
     "visit.stopped": "Visit stopped",
     "webhook.active": "Webhook switched on",
+    "webhook.changed": "Webhook changed",
     "webhook.ended": "Webhook ended",
     "webhook.made": "Webhook made",
     "webhook.paused": "Webhook paused",
+    "webhook.secret_replaced": "Secret of a webhook replaced",
     "webhook.tested": "Webhook tested",
+    "webhook.told_again": "Event told a webhook once more",
 }
 """Of each action that the log knows, what was done."""
 
@@ -450,6 +453,8 @@ REFUSED: Mapping[str, str] = {
     "webhook.change": "Refused: change webhook",
     "webhook.make": "Refused: make webhook",
     "webhook.manage": "Refused: manage webhooks",
+    "webhook.replace_secret": "Refused: replace the secret of a webhook",
+    "webhook.tell_again": "Refused: tell a webhook once more",
     "webhook.test": "Refused: test webhook",
 }
 """Of each action that can be refused, that it was."""

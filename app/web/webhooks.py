@@ -1,4 +1,4 @@
-"""Webhooks: have a program told of changes, pause, test and end it, and see what it was told."""
+"""Webhooks: have a program told of changes, pause, test and end it, replace its secret, and see what it was told."""
 
 from fastapi.responses import Response
 
@@ -69,7 +69,9 @@ def show_webhook(here: PageInStudy, number: int, after: str = "") -> Response:
     return _one(here, number, after)
 
 
-def _one(here: Here, number: int, after: str = "", problem: Refused | None = None) -> Response:
+def _one(
+    here: Here, number: int, after: str = "", problem: Refused | None = None, secret: str | None = None
+) -> Response:
     places = places_of(here)
     return show_at(
         here,
@@ -80,16 +82,23 @@ def _one(here: Here, number: int, after: str = "", problem: Refused | None = Non
         hook=reads.webhook_of(here.session, here.the_study, number, by=here.actor),
         page=reads.deliveries(here.session, here.the_study, number, by=here.actor, cursor=after or None),
         refused=problem.reason if problem else None,
+        secret=secret,
         timezone=places.timezone(),
     )
 
 
 @router.post("/{study}/webhooks/{number}", name="webhooks.change")
 def change(here: ChangeInStudy, number: int) -> Response:
-    """Pause, resume, end or test a webhook."""
+    """Pause, resume, end or test a webhook, replace its secret, or tell an event once more."""
     try:
-        state = STATES.get(here.value("do"))
-        if state:
+        state, again = STATES.get(here.value("do")), here.number("again")
+        if again:
+            actions.tell_again(here.session, here.the_study, number, again, by=here.actor, now=here.now)
+        elif here.value("do") == "secret":
+            secret = actions.replace_secret(here.session, here.the_study, number, by=here.actor, now=here.now)
+            here.repeated_leads_to(f"/{here.the_study.code}/webhooks/{number}")
+            return _one(here, number, secret=secret)
+        elif state:
             actions.set_state(here.session, here.the_study, number, state, by=here.actor, now=here.now)
         else:
             actions.ping(here.session, here.the_study, number, by=here.actor, now=here.now)

@@ -1,4 +1,5 @@
-"""What may I do with webhooks? Make, pause, resume, end and test one; and for the clock: queue, claim, mark.
+"""What may I do with webhooks? Make, change, pause, resume, end and test one, replace its secret, tell once more; and
+for the clock: queue, claim, mark.
 
 Any number of workers queue and send at once. A webhook's place in the log moves by one UPDATE that names the place it
 was at, together with the events found on the way: either both stand or neither, and an event's id is unique.
@@ -25,9 +26,10 @@ from app.people.permissions import Permission
 from app.people.reads import memberships_of
 from app.studies.in_use import StudyInUse, study_in_use
 from app.studies.models import StudyRecord
-from app.webhooks.reads import DELIVERY, HOOK, webhook_of
+from app.webhooks.reads import DELIVERY, HOOK, HookRow, delivery_of, webhook_of
 from app.webhooks.rules import (
     ACTIONS,
+    BOTH_SIGN,
     EVENTS,
     MOST_ATTEMPTS,
     PING,
@@ -60,6 +62,54 @@ def make_webhook(
 ) -> tuple[int, str]:
     """Have an address told of changes from now on; gives its number and its secret, which is shown this once."""
     require(by, Permission.WEBHOOK_MANAGE, action="webhook.make", subject=SUBJECT)
+    wanted, site_id = _wanted(session, study, url=url, events=events, site=site, allowed=allowed, by=by)
+    mine = HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, HOOK.c.ended_at.is_(None)
+    if len(session.execute(select(HOOK.c.id).where(*mine)).all()) >= MOST_HOOKS:
+        raise Refused(
+            "You have as many webhooks as one may have. End one first.", action="webhook.make", subject=SUBJECT
+        )
+    secret = f"whsec_{new_token()}"
+    size = session.execute(select(HEAD.c.size).where(HEAD.c.log == study.code)).scalar() or 0
+    number = session.execute(
+        insert(HOOK)
+        .values(
+            study_id=study.id,
+            person_id=by.person_id,
+            site_id=site_id,
+            url=url,
+            events=" ".join(wanted),
+            sealed=_sealed(session, secret, url),
+            state="active",
+            position=size,
+            made_at=now,
+        )
+        .returning(HOOK.c.id)
+    ).scalar_one()
+    told = {"url": url, "events": wanted, "site": site}
+    record(session, study.code, [Change("webhook.made", subject=f"webhook/{number}", new=told)], by=by, now=now)
+    return int(number), secret
+
+
+def _sealed(session: Session, secret: str, url: str) -> bytes:
+    return seal(keys_of(session).derive(SECRET_PURPOSE), secret.encode(), bound_to=("webhook", url), size=SIZE)
+
+
+def _opened(session: Session, sealed: bytes, url: str) -> str:
+    key = keys_of(session).derive(SECRET_PURPOSE)
+    return open_sealed(key, bytes(sealed), bound_to=("webhook", url)).decode()
+
+
+def _wanted(
+    session: Session,
+    study: StudyInUse,
+    *,
+    url: str,
+    events: Collection[str],
+    site: str | None,
+    allowed: tuple[str, ...],
+    by: Actor,
+) -> tuple[list[str], int | None]:
+    """The events and the site that were asked for; Invalid, naming each field, where they cannot be told there."""
     problems = []
     if reason := why_not_url(url, allowed):
         problems.append(FieldProblem("url", "url", reason))
@@ -83,32 +133,75 @@ def make_webhook(
             problems.append(FieldProblem("site", "required", "This token is limited to sites. Name one of them."))
     if problems:
         raise Invalid(problems)
-    mine = HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, HOOK.c.ended_at.is_(None)
-    if len(session.execute(select(HOOK.c.id).where(*mine)).all()) >= MOST_HOOKS:
-        raise Refused(
-            "You have as many webhooks as one may have. End one first.", action="webhook.make", subject=SUBJECT
-        )
+    return wanted, site_id
+
+
+def change_webhook(
+    session: Session,
+    study: StudyInUse,
+    number: int,
+    *,
+    url: str,
+    events: Collection[str],
+    site: str | None = None,
+    allowed: tuple[str, ...] = (),
+    by: Actor,
+    now: datetime,
+) -> None:
+    """Have another address told, or of other events or another site, under the same secret. What waits goes there."""
+    hook = _standing(session, study, number, by=by, action="webhook.change")
+    wanted, site_id = _wanted(session, study, url=url, events=events, site=site, allowed=allowed, by=by)
+    old = {"url": hook.url, "events": sorted(hook.events), "site": hook.site}
+    new = {"url": url, "events": wanted, "site": site}
+    if old == new:
+        return
+    values: dict[str, object] = {"url": url, "events": " ".join(wanted), "site_id": site_id}
+    if url != hook.url:  # a secret is sealed for the address it signs for
+        kept = session.execute(select(HOOK.c.sealed, HOOK.c.sealed_before).where(HOOK.c.id == number)).one()
+        for name, sealed in kept._mapping.items():
+            if sealed is not None:
+                values[name] = _sealed(session, _opened(session, sealed, hook.url), url)
+    session.execute(update(HOOK).where(HOOK.c.id == number).values(**values))
+    change = Change("webhook.changed", subject=f"webhook/{number}", old=old, new=new)
+    record(session, study.code, [change], by=by, now=now)
+
+
+def replace_secret(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> str:
+    """Another secret, which is shown this once; the one before signs beside it for a day (`BOTH_SIGN`)."""
+    hook = _standing(session, study, number, by=by, action="webhook.replace_secret")
     secret = f"whsec_{new_token()}"
-    sealed = seal(keys_of(session).derive(SECRET_PURPOSE), secret.encode(), bound_to=("webhook", url), size=SIZE)
-    size = session.execute(select(HEAD.c.size).where(HEAD.c.log == study.code)).scalar() or 0
-    number = session.execute(
-        insert(HOOK)
-        .values(
-            study_id=study.id,
-            person_id=by.person_id,
-            site_id=site_id,
-            url=url,
-            events=" ".join(wanted),
-            sealed=sealed,
-            state="active",
-            position=size,
-            made_at=now,
-        )
-        .returning(HOOK.c.id)
-    ).scalar_one()
-    told = {"url": url, "events": wanted, "site": site}
-    record(session, study.code, [Change("webhook.made", subject=f"webhook/{number}", new=told)], by=by, now=now)
-    return int(number), secret
+    values = {
+        "sealed": _sealed(session, secret, hook.url),
+        "sealed_before": HOOK.c.sealed,
+        "before_until": now + BOTH_SIGN,
+    }
+    session.execute(update(HOOK).where(HOOK.c.id == number).values(**values))
+    record(session, study.code, [Change("webhook.secret_replaced", subject=f"webhook/{number}")], by=by, now=now)
+    return secret
+
+
+def tell_again(session: Session, study: StudyInUse, number: int, delivery: int, *, by: Actor, now: datetime) -> None:
+    """Have an event that has ended told once more, under the same id: with the next round, and as often as a new one.
+
+    One that waits still is left as it is, so that asking twice tells once.
+    """
+    _standing(session, study, number, by=by, action="webhook.tell_again")
+    found = delivery_of(session, study, number, delivery, by=by)
+    if found.ended_at is None:
+        return
+    again = {"ended_at": None, "ended_as": None, "attempts": 0, "not_before": now}
+    session.execute(update(DELIVERY).where(DELIVERY.c.id == delivery).values(**again))
+    change = Change("webhook.told_again", subject=f"webhook/{number}", new={"event": found.event_id})
+    record(session, study.code, [change], by=by, now=now)
+
+
+def _standing(session: Session, study: StudyInUse, number: int, *, by: Actor, action: str) -> HookRow:
+    """One of the person's own webhooks, which has not ended."""
+    require(by, Permission.WEBHOOK_MANAGE, action=action, subject=SUBJECT)
+    hook = webhook_of(session, study, number, by=by)
+    if hook.state == "ended":
+        raise Refused("This webhook has ended. Make another one.", action=action, subject=SUBJECT)
+    return hook
 
 
 def set_state(session: Session, study: StudyInUse, number: int, state: str, *, by: Actor, now: datetime) -> None:
@@ -131,10 +224,7 @@ def set_state(session: Session, study: StudyInUse, number: int, state: str, *, b
 
 def ping(session: Session, study: StudyInUse, number: int, *, by: Actor, now: datetime) -> str:
     """Queue an event that tells nothing, to see whether it arrives; gives its id."""
-    require(by, Permission.WEBHOOK_MANAGE, action="webhook.test", subject=SUBJECT)
-    hook = webhook_of(session, study, number, by=by)
-    if hook.state == "ended":
-        raise Refused("This webhook has ended. Make another one.", action="webhook.test", subject=SUBJECT)
+    _standing(session, study, number, by=by, action="webhook.test")
     event_id = _event_id(session, number, PING, now.isoformat())
     said: dict[str, str | None] = {"study": study.code}
     _queue(session, number, [(event_id, PING, payload(event_id, PING, now, said))], now)
@@ -256,7 +346,7 @@ class Claimed:
 
     id: int
     url: str
-    secret: str
+    secrets: tuple[str, ...]
     event_id: str
     event: str
     payload: str
@@ -267,7 +357,7 @@ def claim(database: Database, *, now: datetime) -> Claimed | None:
     """The next event that is due and nobody else sends: its time moves on, so that a crash only delays it."""
     with database.writing() as session:
         row = session.execute(
-            select(DELIVERY, HOOK.c.url, HOOK.c.sealed)
+            select(DELIVERY, HOOK.c.url, HOOK.c.sealed, HOOK.c.sealed_before, HOOK.c.before_until)
             .join(HOOK, HOOK.c.id == DELIVERY.c.webhook_id)
             .where(DELIVERY.c.ended_at.is_(None), DELIVERY.c.not_before <= now, HOOK.c.state == "active")
             .order_by(DELIVERY.c.not_before, DELIVERY.c.id)
@@ -279,9 +369,9 @@ def claim(database: Database, *, now: datetime) -> Claimed | None:
         session.execute(
             update(DELIVERY).where(DELIVERY.c.id == row.id).values(not_before=now + CLAIM, attempts=row.attempts + 1)
         )
-        key = keys_of(session).derive(SECRET_PURPOSE)
-        secret = open_sealed(key, bytes(row.sealed), bound_to=("webhook", row.url)).decode()
-        return Claimed(row.id, row.url, secret, row.event_id, row.event, row.payload, row.attempts + 1)
+        hold = [row.sealed, *([row.sealed_before] if row.before_until and now < row.before_until else [])]
+        secrets = tuple(_opened(session, each, row.url) for each in hold)
+        return Claimed(row.id, row.url, secrets, row.event_id, row.event, row.payload, row.attempts + 1)
 
 
 def mark(database: Database, event: Claimed, *, status: int | None, error: str | None, now: datetime) -> bool:

@@ -9,7 +9,10 @@ from app.foundation.database import Instant
 
 
 class Webhook(SQLModel, table=True):
-    """An address that a person has told of changes they may see. `position` is how far it has read the study's log."""
+    """An address that a person has told of changes they may see. `position` is how far it has read the study's log.
+
+    `sealed` is its secret; the one before, which signs beside it `before_until`, stands in `sealed_before`.
+    """
 
     __tablename__ = "webhook"
     __table_args__ = (Index("ix_webhook_study", "study_id", "id"),)
@@ -21,6 +24,8 @@ class Webhook(SQLModel, table=True):
     url: str
     events: str
     sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed_before: bytes | None = Field(default=None, sa_column=Column(LargeBinary))
+    before_until: datetime | None = Field(default=None, sa_type=Instant)
     state: str = "active"
     position: int
     made_at: datetime = Field(sa_type=Instant)

@@ -8,8 +8,8 @@ import hashlib
 import hmac
 import ipaddress
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from app.people.permissions import UNBLINDED, Permission
@@ -20,6 +20,10 @@ EVENTS: dict[str, tuple[Permission, str]] = {
     "screening.corrected": (Permission.ENTRY_READ, "The answers of a pre-screen were corrected."),
     "participant.randomised": (Permission.PARTICIPANT_READ, "Somebody was randomised."),
     "participant.withdrawn": (Permission.PARTICIPANT_READ, "Somebody withdrew, or this was taken back."),
+    "participant.changed": (
+        Permission.PARTICIPANT_READ,
+        "Somebody became a screen failure, was lost or found again, completed, died, or was randomised in error.",
+    ),
     "consent.changed": (
         Permission.PARTICIPANT_READ,
         "A consent was recorded, countersigned, refused or withdrawn; or a part of it.",
@@ -27,6 +31,11 @@ EVENTS: dict[str, tuple[Permission, str]] = {
     "visit.changed": (Permission.PARTICIPANT_READ, "A visit was held, missed, corrected or planned again."),
     "entry.changed": (Permission.ENTRY_READ, "A form was saved or corrected."),
     "entry.signed": (Permission.ENTRY_READ, "A form was signed."),
+    "query.changed": (Permission.ENTRY_READ, "A query was raised, answered, raised again, or closed."),
+    "adverse_event.changed": (
+        Permission.SAFETY_READ,
+        "An adverse event was reported, followed up, corrected, judged, reviewed, or voided.",
+    ),
 }
 PING = "ping"
 
@@ -37,6 +46,10 @@ _OF_ACTION = {
     "participant.randomised": "participant.randomised",
     "participant.withdrawn": "participant.withdrawn",
     "participant.withdrawal_taken_back": "participant.withdrawn",
+    "participant.screen_failed": "participant.changed",
+    "participant.back_to_screened": "participant.changed",
+    "participant.end_recorded": "participant.changed",
+    "participant.randomised_in_error": "participant.changed",
     "consent.recorded": "consent.changed",
     "consent.countersigned": "consent.changed",
     "consent.withdrawn": "consent.changed",
@@ -54,11 +67,24 @@ _OF_ACTION = {
     "entry.completed": "entry.changed",
     "entry.reopened": "entry.changed",
     "entry.signed": "entry.signed",
+    "query.raised": "query.changed",
+    "query.answered": "query.changed",
+    "query.requeried": "query.changed",
+    "query.corrected": "query.changed",
+    "query.closed": "query.changed",
+    "adverse_event.reported": "adverse_event.changed",
+    "adverse_event.followed_up": "adverse_event.changed",
+    "adverse_event.corrected": "adverse_event.changed",
+    "adverse_event.judged": "adverse_event.changed",
+    "adverse_event.reviewed": "adverse_event.changed",
+    "adverse_event.voided": "adverse_event.changed",
 }
 ACTIONS = tuple(_OF_ACTION)
 
 WAITS = (1, 5, 15, 60, 240)  # minutes between attempts; after the last one, every four hours
 MOST_ATTEMPTS = 10
+BOTH_SIGN = timedelta(hours=24)
+"""How long the secret before signs beside a new one, so that a program can change to it in its own time."""
 
 
 def event_of(study: Study, action: str, subject: str, role: str) -> str | None:
@@ -66,7 +92,7 @@ def event_of(study: Study, action: str, subject: str, role: str) -> str | None:
     if action not in _OF_ACTION or {part.strip() for part in role.split(",")} & {str(each) for each in UNBLINDED}:
         return None
     kind, _, rest = subject.partition("/")
-    if kind in ("visit", "entry"):
+    if kind in ("visit", "entry", "query"):
         visit = study.visit(rest.partition("/")[0])
         if visit is not None and visit.kind is VisitKind.TREATMENT:
             return None
@@ -82,10 +108,13 @@ def address_of(study: str, participant: str, subject: str, event: str) -> str:
     if kind == "consent":
         return f"{whole}/consents"
     if kind == "visit":
-        return f"{whole}/visits"
-    if kind == "entry":
+        return f"{whole}/visits/{rest}"
+    if kind in ("entry", "query"):
         visit, _, form = rest.partition("/")
-        return f"{whole}/visits/{visit}/entries/{form}"
+        instrument, _, number = form.partition("/")  # of a form that repeats, from the second time on
+        return f"{whole}/visits/{visit}/entries/{instrument}{f'?repeat={number}' if number else ''}"
+    if kind == "adverse_event":
+        return f"/api/v1/studies/{study}/adverse-events/{rest}"
     return whole
 
 
@@ -94,10 +123,11 @@ def payload(event_id: str, event: str, at: datetime, said: Mapping[str, str | No
     return json.dumps({"id": event_id, "event": event, "at": at.isoformat(), **said}, ensure_ascii=False)
 
 
-def signature(secret: str, timestamp: int, body: str) -> str:
-    """`t=SECONDS,v1=HEX`: HMAC-SHA-256 of "SECONDS.BODY" under the webhook's secret."""
-    made = hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()
-    return f"t={timestamp},v1={made}"
+def signature(secrets: Iterable[str], timestamp: int, body: str) -> str:
+    """`t=SECONDS,v1=HEX`: HMAC-SHA-256 of "SECONDS.BODY" under the webhook's secret; a `v1` for each that holds."""
+    signed = f"{timestamp}.{body}".encode()
+    made = (hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets)
+    return ",".join([f"t={timestamp}", *(f"v1={each}" for each in made)])
 
 
 def why_not_url(url: str, allowed: tuple[str, ...]) -> str | None:

@@ -68,7 +68,7 @@ def _post(event: Claimed, allowed: tuple[str, ...], timestamp: int) -> int:
             "User-Agent": "Equipoise",
             "Equipoise-Event": event.event,
             "Equipoise-Event-Id": event.event_id,
-            "Equipoise-Signature": signature(event.secret, timestamp, event.payload),
+            "Equipoise-Signature": signature(event.secrets, timestamp, event.payload),
         }
         try:
             target = f"{path}?{parts.query}" if parts.query else path

@@ -173,6 +173,19 @@ def test_what_is_too_large_is_refused_before_it_is_read(shared_database):
         assert world.participants() == 0
 
 
+def test_files_are_taken_as_large_as_the_settings_say(shared_database):
+    with world_on(shared_database, largest_body=2000, largest_upload=5000) as world:
+        coordinator = world.client()
+        scan = f"/participants/{screened(coordinator)}/consent-scans"
+        assert coordinator.request("POST", scan, content=b"%PDF-1.7" + bytes(4000)).status_code == 200
+        for content in (b"%PDF-1.7" + bytes(5000), iter([b"%PDF-1.7", bytes(3000), bytes(3000)])):
+            problem = coordinator.refused(413, "POST", scan, content=content)
+            assert "at most 5000 bytes are taken here" in problem["detail"]
+        for content in (bytes(4000), iter([bytes(1500)] * 2)):
+            problem = coordinator.refused(413, "POST", "/participants", content=content)
+            assert "at most 2000 bytes are taken here" in problem["detail"]
+
+
 @pytest.mark.requirement("SEC-47", "SEC-16")
 def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(world, monkeypatch, caplog):
     client = world.client()
@@ -356,6 +369,8 @@ def test_what_is_asked_beside_the_body_is_part_of_the_request(world):
         (b'{"rows": [{}, 3]}', "rows.1"),
         (b'{"rows": [{}', "12"),
         (b'{"rows": [], "colour": 1}', "colour"),
+        (b'{"rows": [{"participant": "M-001", "participant": "M-002"}]}', "35"),
+        (b'{"dry_run": true, "rows": [], "dry_run": false}', "30"),
     ):
         problem = manager.refused(422, "POST", "/entries/import", None, content=data)
         assert [each["field"] for each in problem["errors"]] == [field]
@@ -368,12 +383,18 @@ def test_a_token_is_told_which_study_it_is_for(world):
     client = world.client("data_manager")
     asked = {"headers": {"Authorization": f"Bearer {client.token}"}}
     reply = client.http.get("/api/v1/studies", **asked)
-    (study,) = reply.json()
+    (study,) = reply.json()["items"]
+    assert reply.json()["next"] is None
+    assert reply.links["first"]["url"] == "/api/v1/studies"
     assert (study["code"], study["href"], study["studyOID"]) == ("mini", client.root, "ST.mini")
     assert client.http.get(study["href"], **asked).json()["title"] == study["title"] == study["label"]
-    assert client.http.get("/api/v1/studies?fields=code", **asked).json() == [{"code": "mini"}]
-    (wide,) = client.http.get("/api/v1/studies?expand=datasets", **asked).json()
-    assert "IG.DM" in [each["itemGroupOID"] for each in wide["datasets"]]
+    assert client.http.get("/api/v1/studies?fields=code", **asked).json()["items"] == [{"code": "mini"}]
+    (wide,) = client.http.get("/api/v1/studies?expand=datasets", **asked).json()["items"]
+    assert "IG.DM" in [each["itemGroupOID"] for each in wide["datasets"]["items"]]
+    behind = client.http.get("/api/v1/studies", params={"cursor": paging.encode("mini")}, **asked)
+    assert behind.json() == {"items": [], "next": None}
+    broken = client.http.get("/api/v1/studies", params={"cursor": paging.encode(1), "limit": 1}, **asked)
+    assert [each["field"] for each in broken.json()["errors"]] == ["cursor"]
     again = {"headers": {**asked["headers"], "If-None-Match": reply.headers["ETag"]}}
     assert client.http.get("/api/v1/studies", **again).status_code == 304
     assert client.http.get("/api/v1/studies?code=mini", **asked).status_code == 422
@@ -803,7 +824,7 @@ def test_when_a_token_was_last_used_is_kept(committed_world):
 
 def test_other_methods_are_refused_as_a_problem(world):
     coordinator = world.client()
-    for method in ("OPTIONS", "TRACE", "PATCH", "DELETE", "PROPFIND"):
+    for method in ("TRACE", "PATCH", "DELETE", "PROPFIND"):
         reply = coordinator.request(method, "/participants")
         assert reply.status_code == 405, method
         problem_of(reply)

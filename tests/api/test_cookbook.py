@@ -75,9 +75,10 @@ def test_every_block_runs(database, tmp_path, monkeypatch, capsys):
     assert {"DM", "DS", "QS"} <= {dataset for dataset, _ in names["kept"]}
     assert {one["resourceType"] for one in names["held"].values()} >= {"QuestionnaireResponse", "AuditEvent"}
     now = int(time.time())
-    assert names["is_ours"](b"{}", signature(names["secret"], now, "{}"), names["secret"])
-    assert not names["is_ours"](b"{} ", signature(names["secret"], now, "{}"), names["secret"])
-    assert not names["is_ours"](b"{}", signature(names["secret"], now - 900, "{}"), names["secret"])
+    assert names["is_ours"](b"{}", signature((names["secret"],), now, "{}"), names["secret"])
+    assert names["is_ours"](b"{}", signature(("another", names["secret"]), now, "{}"), names["secret"])
+    assert not names["is_ours"](b"{} ", signature((names["secret"],), now, "{}"), names["secret"])
+    assert not names["is_ours"](b"{}", signature((names["secret"],), now - 900, "{}"), names["secret"])
     if shutil.which("curl"):
         entry = client.done("GET", f"/participants/{code}/visits/baseline/entries/pain")
         assert entry["values"]["pain_intensity"] == 7

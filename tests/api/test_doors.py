@@ -368,7 +368,7 @@ def test_only_a_session_of_the_plan_is_missed(treated: Treated):
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.CLINICIAN])
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_the_doors_of_those_who_treat_and_draw_are_nothing_to_others(treated: Treated, role: Role):
-    client = api_client(treated.world.database, treated.world.person(role))
+    client = api_client(treated.world.database, treated.world.person(role), api_requests_a_minute=0)
     before = len(treated.world.log())
     asked: list[tuple[str, str, Any]] = [
         ("POST", f"{SESSION}/missed", {"version": 1, "why": EARLY}),

@@ -55,6 +55,7 @@ SAID = {
     "visit": ("code",),
     "instrument": ("code",),
     "site": ("code",),
+    "role": ("role",),
     "consent_id": ("id",),
     "link_id": ("id",),
     "slip": ("number",),
@@ -140,6 +141,7 @@ def _played(database: Database, folder: Any, time: time_machine.Traveller) -> Pl
     play(trial, WORLD, time)
     for name in ("One", "Two", "Three"):
         trial.did(trial.api("administrator", "POST", f"{API}/drafts", {"name": name}))
+    trial.did(trial.api("coordinator", "POST", f"{API}/calendar-feeds", {"whose": "mine"}))
     for kind in ("lost", "found"):
         said = {"kind": kind, "on": "2026-07-07", "words": "By telephone", "password": PASSWORD}
         trial.did(trial.api("coordinator", "POST", f"{API}/participants/M-001/ends", said))

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from app.api.pleasant import Limits
-from app.people.permissions import Role
+from app.people.permissions import TABLE, Role
+from app.studies.in_use import study_in_use
 from tests.api.client import api_client
 from tests.capture.records import consented
 from tests.capture.test_repeats import changes
@@ -96,6 +97,19 @@ def test_a_token_that_asks_too_often_is_told_when_to_go_on(shared_database):
     assert reply.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_each_answer_says_how_often_one_may_still_ask(shared_database):
+    with shared_database.writing() as session:
+        coordinator = person(session, mini_study(session), Role.COORDINATOR, site_code="north")
+    client = api_client(shared_database, coordinator, api_requests_a_minute=2)
+    replies = [client.get(PAGE), client.get(f"{PAGE}?limit=0"), client.get(PAGE)]
+    assert [reply.headers["ratelimit-limit"] for reply in replies] == ["2"] * 3
+    assert [reply.headers["ratelimit-remaining"] for reply in replies] == ["1", "0", "0"]
+    assert [int(reply.headers["ratelimit-reset"]) for reply in replies] == [30, 60, 60]
+    free = api_client(shared_database, coordinator, api_requests_a_minute=0)
+    assert not [name for name in free.get(PAGE).headers if name.startswith("ratelimit")]
+
+
 def test_a_bucket_fills_again_and_each_token_has_its_own():
     limits = Limits(60)
     assert [limits.wait(b"a", 0.0) for _ in range(61)] == [0] * 60 + [2]
@@ -104,6 +118,136 @@ def test_a_bucket_fills_again_and_each_token_has_its_own():
     assert limits.wait(b"a", 1.5) == 1
     assert limits.wait(b"a", 0.5) > 0  # a clock that went back gives nothing away
     assert Limits(0).wait(b"a", 0.0) == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "path",
+    [PAGE, f"{PAGE}?limit=1&fields=code", f"{PAGE}/M-001?expand=visits", f"{PAGE}/M-999", "", "/usdm", "/nothing"],
+)
+def test_head_is_answered_as_get_without_its_body(client, path):
+    whole, head = (client.request(each, path, headers={"Accept-Encoding": "identity"}) for each in ("GET", "HEAD"))
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    same = ("content-type", "etag", "link", "content-length")
+    assert {name: head.headers.get(name) for name in same} == {name: whole.headers.get(name) for name in same}
+    if "etag" in head.headers:
+        assert client.request("HEAD", path, headers={"If-None-Match": head.headers["etag"]}).status_code == 304
+    assert client.http.head(f"{client.root}{path}").status_code == (404 if path == "/nothing" else 401)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_read(client):
+    where = f"{PAGE}/M-001/personal-data"
+    head = client.request("HEAD", where)
+    assert (head.status_code, head.headers["allow"]) == (405, "GET, OPTIONS")
+    assert client.get(where).status_code != 405
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        (PAGE, "GET, HEAD, OPTIONS, POST"),
+        ("/sites", "GET, HEAD, OPTIONS"),
+        (f"{PAGE}/M-001/visits/baseline", "GET, HEAD, OPTIONS, PUT"),
+        (f"{PAGE}/M-001/withdrawal", "OPTIONS, POST"),
+        ("/webhooks/1", "DELETE, GET, HEAD, OPTIONS, PUT"),
+    ],
+)
+def test_an_address_says_all_that_may_be_done_there(client, path, allowed):
+    options = client.request("OPTIONS", path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
+    refused = client.request("PATCH", path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    assert f"Send one of these: {allowed}." in refused.json()["detail"]
+    assert client.request("OPTIONS", "/nothing").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_where_nothing_is_one_is_told_what_to_do_next_and_not_why(client):
+    words = {client.refused(404, "GET", path)["detail"] for path in ("/nothing", f"{PAGE}/M-999", "/sequences")}
+    assert len(words) == 1
+    assert "openapi.json" in words.pop()
+    assert "ends with a slash" in client.refused(404, "GET", f"{PAGE}/")["detail"]
+
+
+@pytest.mark.requirement("SEC-23")
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("query", "field", "rule"),
+    [
+        ("limit=1&limit=2", "limit", "once"),
+        ("site=north&limit=1&site=south", "site", "once"),
+        ("find=%ff", "find", "encoding"),
+        ("find=M&find=%ff", "find", "once"),
+        ("status=%c3%28", "status", "encoding"),
+    ],
+)
+def test_no_parameter_is_passed_over_or_guessed(client, query, field, rule):
+    (error,) = client.refused(422, "GET", f"{PAGE}?{query}")["errors"]
+    assert (error["field"], error["rule"]) == (field, rule)
+    (row,) = client.done("GET", f"{PAGE}?fields=code&fields=site&limit=1")["items"]
+    assert row == {"code": "M-001", "site": "north"}
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("said", ["0.5", "-1", "1700000000", "+5", "2026-03-02T09:30:00", "yesterday"])
+def test_an_instant_is_written_out_and_never_a_count_of_seconds(client, said):
+    for path, name in (
+        ("/entries", "since"),
+        ("/appointments", "begins_at"),
+        ("/participants/M-001/contacts", "until"),
+    ):
+        (error,) = client.refused(422, "GET", path, params={name: said})["errors"]
+        assert error["field"] == name
+        assert "2026-03-15T09:30:00Z" in error["message"]
+
+
+@pytest.mark.requirement("SEC-23")
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            '{"values": {"pain_nrs": 4, "pain_nrs": 5}}',
+            "“pain_nrs” stands twice in one object): character 27",
+        ),
+        ('{"values": {"pain_nrs": 4}, "values": {}}', "“values” stands twice in one object): character 28"),
+        ('{"values": {"pain_nrs": NaN}}', "NaN is no number of JSON): character 24"),
+        ('{"values": {"pain_nrs": -Infinity}}', "-Infinity is no number of JSON): character 24"),
+    ],
+)
+def test_a_body_that_others_would_understand_otherwise_is_refused(client, body, words):
+    where, json = f"{PAGE}/M-001/visits/week18/entries/pain", {"Content-Type": "application/json"}
+    (error,) = client.refused(422, "PUT", where, content=body, headers=json)["errors"]
+    assert (error["field"], error["rule"]) == ("body", "json_invalid")
+    assert words in error["message"].replace(". Mend it at", ":")
+    client.refused(404, "GET", where)
+
+
+def test_what_is_to_be_new_takes_nothing_place(client):
+    where = "/import-mappings/diaries"
+    first, other = ({"participant": name} for name in ("id", "code"))
+    assert client.put(where, first, headers={"If-None-Match": "*"}).status_code == 200
+    assert client.put(where, other, headers={"If-None-Match": "*"}).status_code == 412
+    read = client.get(where)
+    assert read.json()["mapping"] == first
+    assert client.put(where, other, headers={"If-None-Match": read.headers["etag"]}).status_code == 412
+    assert client.get(where, headers={"If-Match": '"other"'}).status_code == 412
+    assert client.get(where, headers={"If-Match": read.headers["etag"]}).status_code == 200
+
+
+def test_a_change_that_is_sent_again_is_not_held_against_what_it_has_made(client):
+    where = f"{PAGE}/M-001/visits/week18/entries/pain"
+    client.done("PUT", where, {"values": {"pain_nrs": 4}, "accept_partial": True})
+    change = {"values": {"pain_nrs": 5}, "base_version": 1, "why": "Read again.", "accept_partial": True}
+    once = {"If-Match": client.get(where).headers["etag"], "Idempotency-Key": "once"}
+    first, again = (client.put(where, change, headers=once) for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (again.json(), again.headers["idempotent-replay"]) == (first.json(), "true")
+    other = client.put(where, {**change, "base_version": 2}, headers={**once, "Idempotency-Key": "other"})
+    assert other.status_code == 412
+    assert client.get(where).json()["version"] == 2
 
 
 @pytest.mark.requirement("SEC-23")
@@ -150,6 +294,9 @@ LOOKED_FOR: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/audit", {"item": "pain_nrs", "subject": "entry/week18/pain"}, {"item": "pain_nrs"}),
     ("/locks", {"participant": "M-002", "kind": "frozen"}, {"participant": "M-002"}),
     ("/export-runs", {"state": "waiting", "person": "dora"}, {"requested_by": "dora", "state": "waiting"}),
+    ("/entries", {"site": "south", "visit": "week18"}, {"site": "south", "visit": "week18", "participant": "M-002"}),
+    ("/entries", {"participant": "M-001", "instrument": "pain"}, {"participant": "M-001", "site": "north"}),
+    ("/entries", {"status": "partial", "since": "2026-03-02T09:00:00Z"}, {"status": "partial", "in_error": False}),
     ("/participants/M-001/entries", {"visit": "baseline", "instrument": "pain"}, {"visit": "baseline"}),
     ("/participants/M-001/visits", {"status": "planned"}, {"status": "planned"}),
     ("/participants/M-001/visits", {"kind": "assessment"}, {"kind": "assessment"}),
@@ -197,7 +344,17 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
         words = two_sites.refused(422, "GET", path, params={"site": "west"})["errors"][0]["message"]
         assert "Choose among: north, south" in words
     later = {"since": "2199-01-01T00:00:00Z"}
-    for path in ("/queries", "/adverse-events", "/deviations", "/audit", "/export-runs", "/unblindings", "/messages"):
+    assert two_sites.done("GET", "/entries", params=later)["items"] == []
+    for path in (
+        "/entries",
+        "/queries",
+        "/adverse-events",
+        "/deviations",
+        "/audit",
+        "/export-runs",
+        "/unblindings",
+        "/messages",
+    ):
         assert two_sites.done("GET", path, params=later)["items"] == []
         assert two_sites.refused(422, "GET", path, params={"since": "0001-01-01T00:00:00+23:00"})
     raised = [row["raised_at"] for row in two_sites.done("GET", "/queries", params={"sort": "-raised"})["items"]]
@@ -206,6 +363,65 @@ def test_every_list_gives_what_was_looked_for_and_nothing_else(two_sites):
     page = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2})
     rest = two_sites.done("GET", "/queries", params={"sort": "-raised", "limit": 2, "cursor": page["next"]})
     assert [row["raised_at"] for row in page["items"] + rest["items"]] == raised
+
+
+def test_every_entry_is_where_its_line_says_and_is_seen_at_ones_sites_alone(two_sites, shared_database):
+    rows = two_sites.rows("/entries", params={"limit": 1})
+    assert [(row["participant"], row["visit"]) for row in rows] == [
+        ("M-002", "baseline"),
+        ("M-002", "week18"),
+        ("M-001", "baseline"),
+        ("M-001", "week18"),
+    ]
+    for row in rows:
+        where = f"{PAGE}/{row['participant']}/visits/{row['visit']}/entries/{row['instrument']}"
+        one = two_sites.done("GET", where, params={"repeat": row["repeat"]})
+        same = set(one) & set(row)
+        assert {name: one[name] for name in same} == {name: row[name] for name in same}
+    with shared_database.writing() as session:
+        other = person(session, study_in_use(session, "mini"), Role.ASSESSOR, site_code="south", username="sue")
+    theirs = api_client(shared_database, other, http=two_sites.http)
+    assert {row["participant"] for row in theirs.rows("/entries")} == {"M-002"}
+    nothing = api_client(shared_database, other, ["study.read"], http=two_sites.http)
+    nothing.refused(403, "GET", "/entries")
+
+
+def test_roles_are_told_as_the_table_has_them(client):
+    roles = {row["role"]: row for row in client.rows("/roles", params={"limit": 3})}
+    assert set(roles) == set(Role)
+    assert {role for role, row in roles.items() if not row["blinded"]} == {"clinician", "statistician"}
+    may = {role: {each["name"] for each in row["permissions"]} for role, row in roles.items()}
+    assert may == {role: {name for name, holders in TABLE.items() if role in holders} for role in Role}
+    assert client.done("GET", "/roles/monitor") == roles["monitor"]
+    client.refused(404, "GET", "/roles/king")
+
+
+def test_a_calendar_feed_is_made_read_and_revoked(client):
+    once = {"Idempotency-Key": "once"}
+    made, again = (client.post("/calendar-feeds", {"whose": "sites"}, headers=once) for _ in range(2))
+    where = made.headers["location"].removeprefix(client.root)
+    assert again.headers["location"].endswith(where)
+    assert again.json()["address"] is None, "it is shown once"
+    address = made.json()["address"].partition("/feeds/")[2]
+    assert client.http.get(f"/feeds/{address}").status_code == 200
+    (row,) = client.rows("/calendar-feeds")
+    assert row["last_read_at"] is not None
+    assert client.done("GET", where) == row
+    assert client.refused(422, "POST", "/calendar-feeds", {"whose": "everybody"})["errors"][0]["field"] == "whose"
+    client.done("DELETE", where)
+    assert client.http.get(f"/feeds/{address}").status_code == 404
+    assert client.rows("/calendar-feeds") == []
+    client.refused(404, "DELETE", where)
+
+
+def test_the_report_of_a_period_is_told_in_numbers(two_sites):
+    told = two_sites.done("GET", "/period-report")
+    assert {each["name"]: each["number"] for each in told["failed"]} == {"exports": 0, "messages": 0, "webhooks": 0}
+    assert "role.granted" in {each["name"] for each in told["counts"]}
+    long_ago = {"since": "2020-01-01T00:00:00Z", "until": "2020-02-01T00:00:00Z"}
+    assert {each["number"] for each in two_sites.done("GET", "/period-report", params=long_ago)["counts"]} == {0}
+    turned = {"since": long_ago["until"], "until": long_ago["since"]}
+    assert two_sites.refused(422, "GET", "/period-report", params=turned)["errors"][0]["field"] == "until"
 
 
 def test_the_lines_of_an_entry_are_of_the_time_that_was_asked_for(client):
@@ -227,6 +443,34 @@ def test_a_webhook_is_read_and_ended_under_its_own_address(client):
     assert [client.done("DELETE", where)["state"] for _ in range(2)] == ["ended"] * 2
     assert client.rows("/webhooks", params={"state": "active"}) == []
     client.refused(404, "GET", "/webhooks/2147483647")
+
+
+def test_a_webhook_is_changed_under_its_address_and_its_secret_replaced(client):
+    hook = {"url": "https://example.org/", "events": ["entry.changed"]}
+    made = client.done("POST", "/webhooks", hook)
+    where = f"/webhooks/{made['number']}"
+    other = {"url": "https://example.org/other", "events": ["query.changed", "entry.changed"], "site": "north"}
+    tag = client.get(where).headers["etag"]
+    changed = client.done("PUT", where, other, headers={"If-Match": tag})
+    assert changed == client.done("GET", where)
+    assert (changed["url"], changed["site"], set(changed["events"])) == (other["url"], "north", set(other["events"]))
+    assert client.put(where, hook, headers={"If-Match": tag}).status_code == 412
+    wrong = client.refused(422, "PUT", where, {**hook, "url": "http://example.org/", "events": ["nonsense"]})
+    assert {each["field"] for each in wrong["errors"]} == {"url", "events"}
+    once = {"Idempotency-Key": "once"}
+    first, again = (client.done("POST", f"{where}/secret", headers=once)["secret"] for _ in range(2))
+    assert first.startswith("whsec_")
+    assert first != made["secret"]
+    assert again is None, "a secret is shown once"
+    assert client.post(f"{where}/test").status_code == 202
+    (told,) = client.rows(f"{where}/deliveries")
+    repeated = client.post(f"{where}/deliveries/{told['number']}/redelivery")
+    assert (repeated.status_code, repeated.json()) == (202, told), "it waits to be told anyway"
+    client.refused(404, "POST", f"{where}/deliveries/2147483647/redelivery")
+    client.done("DELETE", where)
+    for method, path in (("PUT", ""), ("POST", "/secret"), ("POST", f"/deliveries/{told['number']}/redelivery")):
+        body = hook if method == "PUT" else None
+        assert "has ended" in client.refused(409, method, f"{where}{path}", body)["detail"]
 
 
 def test_whoever_works_at_one_site_looks_at_no_other(client):

@@ -330,7 +330,7 @@ class Trial:
         def heard(event: Claimed, **_: Any) -> tuple[int, str | None]:
             nonlocal told
             told += 1
-            signed = [(b"equipoise-signature", signature(event.secret, 0, event.payload).encode())]
+            signed = [(b"equipoise-signature", signature(event.secrets, 0, event.payload).encode())]
             self.heard[f"program {len(self.heard)} POST {event.url}"] = (204, signed, event.payload.encode())
             return (503, "Answered 503.") if told == 1 else (204, None)
 
@@ -401,7 +401,8 @@ def set_up(database: Database, data: Path, changes: dict[str, Any] | None = None
                     expires_at=clock.now() + timedelta(days=365),
                 )
             )
-    settings = Settings(secure_cookies=False, data=data)
+    # How soon one may ask again depends on how long the requests before took, and so on nothing of the trial.
+    settings = Settings(secure_cookies=False, data=data, api_requests_a_minute=0)
     application = create_app(settings, database)
     return Trial(database, OneHop(application), doors(application), settings, study, people)
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.foundation.json_parts import Items, items, members, text_of
+from app.foundation.json_parts import Items, items, members, strictly, text_of
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
@@ -26,12 +26,21 @@ def whole(text: str) -> Any:
     return {**found, **lists}
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError
+    return dict(pairs)
+
+
 def spoilt(text: str, at: int, letter: str) -> tuple[str, Any]:
-    """The text with another letter at a place, and what `json.loads` reads of it: None when it is no JSON."""
+    """The text with another letter at a place, and what `json.loads` reads of it: None when it is no JSON.
+
+    Nor where a name came to stand there twice.
+    """
     at %= len(text)
     text = text[:at] + letter + text[at + 1 :]
     try:
-        return text, json.loads(text)
+        return text, json.loads(text, object_pairs_hook=_once)
     except ValueError:
         return text, None
 
@@ -78,8 +87,29 @@ def test_numbers_of_a_list_are_read_as_one_says():
     assert list(items('[1.50, {"a": [2.0]}]', as_sent)) == ["1.50", {"a": ["2.0"]}]
 
 
-def test_the_last_of_two_members_of_one_name_counts_as_elsewhere():
-    assert whole('{"a": [1], "b": 2, "a": [3]}') == {"a": [3], "b": 2}
+@pytest.mark.parametrize(
+    ("text", "words", "place"),
+    [
+        ('{"a": [1], "b": 2, "a": [3]}', "“a” stands twice in one object", 19),
+        ('{"rows": [{"a": 1}, {"b": 1, "b": 2}]}', "“b” stands twice in one object", 29),
+        ('{"a": {"é": 1, "é": 2}}', "“é” stands twice in one object", 15),
+        ('{"a": NaN}', "NaN is no number of JSON", 6),
+        ('{"rows": [{"a": 1}, {"a": -Infinity}]}', "-Infinity is no number of JSON", 26),
+    ],
+)
+def test_what_others_may_read_otherwise_is_refused_with_its_place(text: str, words: str, place: int):
+    for read in (members, strictly):
+        with pytest.raises(json.JSONDecodeError) as refused:
+            read(text)
+        assert (refused.value.msg, refused.value.pos) == (words, place)
+
+
+@settings(max_examples=60, deadline=None)
+@given(said=VALUES)
+def test_all_of_a_text_is_read_strictly_as_json_reads_it(said: Any):
+    assert strictly(f" {json.dumps(said)}\n") == said
+    with pytest.raises(ValueError):
+        strictly(f"{json.dumps(said)} 1")
 
 
 def test_a_list_is_not_there_as_a_whole():

@@ -534,7 +534,7 @@ def test_each_dataset_is_at_an_address_of_its_own(database: Database, study: Stu
     client = api_client(database, manager)
     with zipfile.ZipFile(io.BytesIO(client.get("/exports/all.dataset_json").content)) as archive:
         whole = {name: json.loads(archive.read(name)) for name in archive.namelist() if name.endswith(".json")}
-    listed = client.get("/datasets").json()
+    listed = client.rows("/datasets", params={"limit": 2})
     assert [f"{each['name'].lower()}.json" for each in listed] == list(whole)
     for each in listed:
         for address in (each["datasetOID"], each["name"]):

@@ -7,13 +7,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from posixpath import normpath
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, select, update
 
-from app.audit.actions import Change, record
+from app.audit.actions import ENTRY, Change, record
 from app.capture.actions import save_entry
 from app.foundation import clock
 from app.foundation.database import table_of
@@ -26,7 +28,7 @@ from app.people.permissions import Role
 from app.people.reads import sites_of
 from app.settings import Settings
 from app.webhooks import actions, reads, sending
-from app.webhooks.rules import EVENTS, why_not_reach, why_not_url
+from app.webhooks.rules import EVENTS, address_of, event_of, why_not_reach, why_not_url
 from tests.capture.records import consented
 from tests.factories import NOW, mini_study, person
 
@@ -258,7 +260,7 @@ def test_addresses_that_are_not_told(url):
 def test_a_name_that_leads_into_our_network_is_not_reached(address, monkeypatch):
     assert why_not_reach(address)
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 443))])
-    event = actions.Claimed(1, "https://example.org/", "s", "e", "ping", "{}", 1)
+    event = actions.Claimed(1, "https://example.org/", ("s",), "e", "ping", "{}", 1)
     status, error = sending.send(event, allowed=())
     assert status is None
     assert "private" in (error or "")
@@ -299,10 +301,102 @@ def test_whoever_answers_byte_by_byte_is_cut_off(monkeypatch):
     monkeypatch.setattr(sending, "LONGEST", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        event = actions.Claimed(1, f"{address}/hook", "s", "e", "ping", "{}", 1)
+        event = actions.Claimed(1, f"{address}/hook", ("s",), "e", "ping", "{}", 1)
         status, error = sending.send(event, allowed=(address,))
     assert status is None
     assert "longer than" in (error or "")
+
+
+def signers(header, body, *secrets):
+    """Which of these secrets an event is signed with, in their order."""
+    (_, timestamp), *made = (part.split("=", 1) for part in header.split(","))
+    assert {name for name, _ in made} == {"v1"}
+    signed = f"{timestamp}.".encode() + body
+    values = [value for _, value in made]
+    return [each for each in secrets if hmac.new(each.encode(), signed, "sha256").hexdigest() in values]
+
+
+def test_a_secret_is_replaced_and_the_one_before_signs_beside_it_for_a_day(trial, listener):
+    database, study, coordinator, *_ = trial
+    number, first = make(trial, listener, coordinator)
+
+    def heard(now):
+        with database.writing() as session:
+            actions.ping(session, study, number, by=coordinator, now=now)
+        event = actions.claim(database, now=now)
+        assert event is not None
+        assert sending.send(event, allowed=(listener.address,)) == (204, None)
+        actions.mark(database, event, status=204, error=None, now=now)
+        headers, body = listener.heard[-1]
+        return headers["Equipoise-Signature"], body
+
+    assert signers(*heard(NOW), first) == [first]
+    with database.writing() as session:
+        second = actions.replace_secret(session, study, number, by=coordinator, now=NOW)
+    assert second != first
+    assert signers(*heard(NOW + timedelta(hours=23)), first, second) == [first, second]
+    with database.writing() as session:  # another address is told under the same secrets
+        moved: dict[str, Any] = {
+            "url": f"{listener.address}/other",
+            "events": ["entry.signed"],
+            "allowed": (listener.address,),
+        }
+        actions.change_webhook(session, study, number, **moved, by=coordinator, now=NOW)
+    assert signers(*heard(NOW + timedelta(hours=23, minutes=1)), first, second) == [first, second]
+    assert signers(*heard(NOW + timedelta(hours=24)), first, second) == [second]
+    with database.reading() as session:
+        hook = reads.webhook_of(session, study, number, by=coordinator)
+    assert (hook.url, hook.events) == (f"{listener.address}/other", ("entry.signed",))
+
+
+def test_an_event_that_failed_is_told_again_under_its_id(trial, listener):
+    database, study, coordinator, manager, _, _ = trial
+    number, _ = make(trial, listener, coordinator)
+    with database.writing() as session:
+        event_id = actions.ping(session, study, number, by=coordinator, now=NOW)
+        session.execute(update(reads.DELIVERY).values(ended_at=NOW, ended_as="failed", attempts=10))
+        (row,) = reads.deliveries(session, study, number, by=coordinator).rows
+        for by, problem in ((manager, NotFound), (coordinator, None)):
+            again = {"by": by, "now": NOW}
+            if problem is None:
+                for _ in range(2):
+                    actions.tell_again(session, study, number, row.number, **again)
+            else:
+                with pytest.raises(problem):
+                    actions.tell_again(session, study, number, row.number, **again)
+    tell_webhooks(database, Settings(webhook_addresses=listener.address))
+    assert [headers["Equipoise-Event-Id"] for headers, _ in listener.heard] == [event_id]
+    with database.reading() as session:
+        assert reads.delivery_of(session, study, number, row.number, by=coordinator).ended_as == "delivered"
+        logged = session.execute(select(ENTRY.c.action).where(ENTRY.c.action == "webhook.told_again")).all()
+    assert len(logged) == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "subject", "event", "address"),
+    [
+        (
+            "entry.saved",
+            "entry/week18/fall/2",
+            "entry.changed",
+            "/visits/week18/entries/fall?repeat=2",
+        ),
+        ("entry.saved", "entry/week18/fall", "entry.changed", "/visits/week18/entries/fall"),
+        ("query.raised", "query/week18/pain", "query.changed", "/visits/week18/entries/pain"),
+        ("visit.held", "visit/week18", "visit.changed", "/visits/week18"),
+        ("adverse_event.judged", "adverse_event/7", "adverse_event.changed", "/../../adverse-events/7"),
+        ("participant.end_recorded", "end/3", "participant.changed", ""),
+        ("query.raised", "query/tx01/session", None, ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_what_is_told_leads_to_where_it_is_read(trial, action, subject, event, address):
+    study = trial[1].definition
+    assert event_of(study, action, subject, "coordinator") == event
+    assert event_of(study, action, subject, "clinician") is None
+    if event:
+        whole = "/api/v1/studies/mini/participants/M-001"
+        assert address_of("mini", "M-001", subject, event) == normpath(f"{whole}{address}")
 
 
 def test_what_one_may_not_read_is_not_asked_for(trial, listener):

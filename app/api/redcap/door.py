@@ -41,8 +41,9 @@ from app.dependencies import LARGEST_UPLOAD, AlreadyAnswered, TokenNeeded, datab
 from app.foundation import clock
 from app.foundation.errors import NotAllowed, Problem, Refused
 from app.foundation.failures import told
+from app.signposts import Address
 
-router = APIRouter()
+router = APIRouter(route_class=Address)
 lines = logging.getLogger("equipoise")
 SECRET = re.compile(r"[A-Za-z0-9_-]{20,80}").fullmatch
 
