@@ -821,7 +821,7 @@ class Source:
         wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
         quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
         read = self._batches(code, before, ("values",), together=True)
-        return Batched(rows, read, quick.lines, quick.columns, quick.written)
+        return Batched(rows, read, quick.lines, quick.columns, quick.written, form.fields)
 
     def _instrument_rows(self, code: str) -> Iterator[Row]:
         form = tables.form_of(self.plan, code)
