@@ -3,8 +3,8 @@
 So many entries (100,000 when none are given) of 30 items each, over HTTP from a server process, as a wide CSV and, a
 third of them, as a long one. Beside each, in the same run: on PostgreSQL what `COPY ... TO STDOUT` of a plain table of
 the very same cells takes through the driver, on SQLite what a bare cursor and csv.writer take. Quote the ratio: the
-seconds belong to the machine. Then the wide one as NDJSON and Parquet; and what changed of everything after 100 entries
-were saved. The server's memory is read meanwhile.
+seconds belong to the machine. Then the wide one as NDJSON and as Parquet, the latter in turn with CSV; and what changed
+of everything after 100 entries were saved. The server's memory is read meanwhile.
 """
 
 import csv
@@ -268,6 +268,19 @@ def measure(database: Database, folder: Path, entries: int, stack: ExitStack) ->
     download(server, token, f"{where}/codebook.csv")
     download(server, token, f"{where}/codebook.parquet")  # polars is loaded by now
     asked = ((WIDE, "csv", ""), (WIDE, "parquet", ""), (WIDE, "ndjson", ""), (LONG, "csv", THIRD))
+    beside: dict[str, list[Taken]] = {"csv": [], "parquet": []}
+    for _ in range(TIMES):  # in turn, because others may use the machine as well
+        for extension, several in beside.items():
+            several.append(download(server, token, f"{where}/{WIDE}.{extension}")[0])
+    wall, cpu = (
+        [getattr(one, of) / getattr(other, of) for one, other in zip(beside["parquet"], beside["csv"], strict=True)]
+        for of in ("seconds", "cpu")
+    )
+    print(
+        f"  Parquet beside CSV, median of {TIMES}: {statistics.median(wall):.2f} times as long, "
+        f"{statistics.median(cpu):.2f} times as much of a processor",
+        flush=True,
+    )
     for name, extension, query in asked:
         # Beside each other, because others may use the machine as well.
         rows, plain, taken = tables[name], bare(database, name), []

@@ -9,11 +9,10 @@ way, cell by cell. Pure.
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import accumulate
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -45,6 +44,8 @@ EXPONENT = re.compile(r"e(?<=[0-9]e)[-+0-9]")
 BY_ITSELF = orjson.Fragment("[")
 """In place of a value that only the long way can write: no entry with it is plain."""
 FILLS = frozenset({str, int, float})
+WHY = " missing"
+"""Behind the code of an item: why there is no answer. No code holds a blank."""
 
 Raw = Sequence[Any]
 """An entry as the driver gives it: texts, also of numbers and instants; the number of the version of the study; and at
@@ -58,19 +59,18 @@ Columns = Callable[[Sequence[Raw]], list[Held | None]]
 
 
 class Written(NamedTuple):
-    """Rows as text for a reader of typed columns, who refuses what is not of a column's type.
+    """Rows as text for a reader of typed columns, who refuses what is not of a column's type: two lines for each.
 
-    A line each, with commas between the values, which are written as JSON in the columns `quoted`, and plainly where no
-    answers stand. What somebody typed is not in it, but column by column beside it; nor are the columns `empty`.
+    `heads` has what stands before the answers, with commas between; `documents` the answers as a JSON object, by the
+    codes of their items, a reason under the code with `WHY` behind it, which is nowhere unless `explained`.
     """
 
-    text: str
-    empty: Collection[int]
-    typed: Mapping[int, Sequence[str | None]]
-    quoted: Collection[int]
+    heads: str
+    documents: str
+    explained: bool
 
 
-Writing = Callable[[Sequence[Raw]], Written | None]
+Writing = Callable[[Sequence[Raw]], Written]
 Pick = Callable[[Any], Sequence[Any]]
 Told = Callable[[list[Any]], str]
 
@@ -80,7 +80,8 @@ class Batched(Iterator[Row]):
     """Rows that come one by one, or many at a time: as lines of CSV, or column by column.
 
     Whoever alters rows puts a generator around them, which comes one by one alone: what is shaped, narrowed or compared
-    never takes the quick way. `batches` reads the entries to their end, so many at a time.
+    never takes the quick way. `batches` reads the entries to their end, so many at a time. What is `written_of` them
+    are answers to `fields`, whose columns are the last ones.
     """
 
     rows: Iterator[Row]
@@ -88,6 +89,7 @@ class Batched(Iterator[Row]):
     lines_of: Lines
     columns_of: Columns | None = None
     written_of: Writing | None = None
+    fields: Sequence[Field] = ()
     told: Callable[[int], None] | None = None
 
     def __next__(self) -> Row:
@@ -117,8 +119,8 @@ class Batched(Iterator[Row]):
                 self.told(len(batch))
             yield self.columns_of(batch)
 
-    def pieces(self, *, size: int) -> Iterator[tuple[Written | None, Callable[[], list[Held | None]]]]:
-        """The rows as text to be read into columns, so many at a time, where they can be; and how to get columns."""
+    def pieces(self, *, size: int) -> Iterator[tuple[Written, Callable[[], list[Held | None]]]]:
+        """The rows as text to be read into columns, so many at a time; and how to get columns where it cannot be."""
         assert self.columns_of is not None
         assert self.written_of is not None
         for batch in self.batches(size):
@@ -394,10 +396,6 @@ class Wide:
         }
         self.several = [(at, partial(_flags, field.flags, {})) for at, field in enumerate(fields) if field.flags]
         self.texts = [at for at, field in enumerate(fields) if field.item.type is ItemType.TEXT]
-        widths = [width + self.explains for width in self.widths]
-        self.places = list(accumulate(widths[:-1], initial=head))
-        self.whys = [place + width - 1 for place, width in zip(self.places, widths, strict=True) if self.explains]
-        self.quoted = [place for at, place in enumerate(self.places) if not fields[at].flags and at not in self.texts]
 
     def lines(self, batch: Sequence[Raw], exact: Exact) -> tuple[int, str]:
         """The lines of these entries, and how many they are."""
@@ -456,33 +454,32 @@ class Wide:
             text = text.replace(mark, meant)
         return text.split(LINE)
 
-    def written(self, batch: Sequence[Raw]) -> Written | None:
-        """The same entries as text to be read into columns; None where that cannot be."""
-        typed: dict[int, list[str | None]] = {self.places[at]: [] for at in self.texts}
-        made: list[str] = []
-        beside = self.beside if any(raw[-1].rfind("{") for raw in batch) else ""
-        for start in range(0, len(batch), TOGETHER):
-            some = batch[start : start + TOGETHER]
-            rows, explained = self._rows(some)
-            for at in self.texts:
-                column = [row[at] for row in rows]
-                if not {str, orjson.Fragment}.issuperset(map(type, column)):
-                    return None
-                typed[self.places[at]] += [value if type(value) is str else None for value in column]
-                for row, value in zip(rows, column, strict=True):
-                    if type(value) is str:
-                        row[at] = self.blank[self.codes[at]]
-            text = orjson.dumps(rows).decode()[2:-2]
-            if not _is_simple(text, len(rows) * len(self.codes) - 1, len(rows) - 1):
-                return None
-            said, version = self._said(text.replace("],[", LINE), beside), self.versions.get
-            lines = [
-                f"{head},{version(number, '')},{cells}{beside}"
-                for (head, number, _), cells in zip(some, said, strict=True)
-            ]
-            made += [line.replace(f"{REASON},", "") for line in lines] if explained else lines
-        made.append("")
-        return Written("\n".join(made), () if beside else self.whys, typed, self.quoted)
+    def written(self, batch: Sequence[Raw]) -> Written:
+        """The same entries as text to be read into columns: as they are stored, but for what is more than an answer."""
+        version, explained = self.versions.get, False
+        documents = []
+        for _, _, text in batch:
+            if text.rfind("{"):  # another one than the first: a reason, or the rows of a group
+                explained = True
+                text = self._flat(text)
+            documents.append(text)
+        heads = [f"{head},{version(number, '')}\n" for head, number, _ in batch]
+        return Written("".join(heads), "\n".join(documents), explained and self.explains)
+
+    def _flat(self, text: str) -> str:
+        """A stored document with the answers to our items alone, and each reason under a name of its own."""
+        flat: dict[str, Any] = {}
+        found = _read(text) or {}
+        for code in self.codes:
+            value = found.get(code)
+            if type(value) is dict:
+                why = value.get(MISSING)
+                if not self.explains or len(value) != 1 or type(why) is not str:
+                    return text  # which no reader of columns takes
+                flat[code + WHY] = why
+            elif value is not None:
+                flat[code] = value
+        return orjson.dumps(flat).decode() if found else text
 
     def _picked(self, documents: Sequence[dict[str, Any]], blank: Mapping[str, Any]) -> list[Sequence[Any]]:
         """What these documents, of which there is one at least, hold of each item in order; else what is `blank`."""

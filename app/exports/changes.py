@@ -181,9 +181,7 @@ def only_changed(table: Table, changed: Changed, there_were: Iterator[tuple[str,
         return replace(table, columns=(CHANGE, *table.columns), rows=new)
     key = key_of(table.name)
     places = [next(n for n, column in enumerate(table.columns) if column.name == name) for name in key]
-    # The rows of a group are those of the form that it stands in.
-    of_form = table.name.startswith("instrument_")
-    instrument = table.name.removeprefix("instrument_").partition("__")[0] if of_form else None
+    instrument = table.instrument
 
     def wanted(found: Key) -> bool:
         if found[0] not in changed.people:

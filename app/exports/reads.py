@@ -240,14 +240,7 @@ class Source:
             "entries",
             "entries_by_visit",
             "entries_by_participant",
-            *(
-                name
-                for code in self.plan.entered()
-                for name in (
-                    f"{INSTRUMENT}{code}",
-                    *(f"{INSTRUMENT}{code}__{group}" for group in self.plan.groups[code]),
-                )
-            ),
+            *self._forms,
             "queries",
             *self._twice(),
             "consents",
@@ -259,6 +252,26 @@ class Source:
             *(("audit",) if self._may_read_log else ()),
             "codebook",
         )
+
+    @cached_property
+    def _forms(self) -> dict[str, tuple[str, str | None]]:
+        """The names of the tables of one form: its code, and the group whose rows stand there, None for its entries.
+
+        A code may hold two underscores, so the name alone does not say which; one that was taken gets a number.
+        """
+        entered = self.plan.entered()
+        taken = {f"{INSTRUMENT}{code}" for code in entered}
+        found: dict[str, tuple[str, str | None]] = {}
+        for code in entered:
+            found[f"{INSTRUMENT}{code}"] = code, None
+            for group in self.plan.groups[code]:
+                name, count = f"{INSTRUMENT}{code}__{group}", 1
+                while name in taken:
+                    count += 1
+                    name = f"{INSTRUMENT}{code}__{group}_{count}"
+                taken.add(name)
+                found[name] = code, group
+        return found
 
     @property
     def _may_read_log(self) -> bool:
@@ -305,16 +318,15 @@ class Source:
 
     def table(self, name: str) -> Table:
         plan, arm = self.plan, self.arm
-        if name.startswith(INSTRUMENT):
-            code, _, group = name.removeprefix(INSTRUMENT).partition("__")
-            if group and code in plan.instruments and group in plan.groups[code]:
-                label = f"{plan.instruments[code].label}: {plan.groups[code][group][0]}"
-                columns = tables.group_columns(plan, code, group, arm=arm)
-                return Table(name, label, "One row per row of this group.", columns, self._group(code, group))
-            code = name.removeprefix(INSTRUMENT)
+        if name in self._forms:
+            code, group = self._forms[name]
             label = plan.instruments[code].label
-            columns = tables.instrument_columns(plan, code, arm=arm)
-            return Table(name, label, "One row per entry of this instrument.", columns, self._instrument(code))
+            if group is None:
+                row, columns = "One row per entry of this instrument.", tables.instrument_columns(plan, code, arm=arm)
+                return Table(name, label, row, columns, self._instrument(code), instrument=code)
+            row, columns = "One row per row of this group.", tables.group_columns(plan, code, group, arm=arm)
+            label = f"{label}: {plan.groups[code][group][0]}"
+            return Table(name, label, row, columns, self._group(code, group), instrument=code)
         match name:
             case "participants":
                 columns = tables.participant_columns(plan, arm=arm)
@@ -821,7 +833,7 @@ class Source:
         wholes = (*([ahead - 1] if code in self.plan.repeating else []), ahead + 1)
         quick = Wide(form, ahead + len(tables.ENTRY), self.versions, wholes=wholes)
         read = self._batches(code, before, ("values",), together=True)
-        return Batched(rows, read, quick.lines, quick.columns, quick.written)
+        return Batched(rows, read, quick.lines, quick.columns, quick.written, form.fields)
 
     def _instrument_rows(self, code: str) -> Iterator[Row]:
         form = tables.form_of(self.plan, code)

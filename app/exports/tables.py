@@ -80,7 +80,8 @@ class Column:
 class Table:
     """A table: `row` says in words what one row is; `rows` can be read once, and reads only as it is asked.
 
-    `reopened` gives the same table of the same snapshot anew, for what has to read it twice.
+    `reopened` gives the same table of the same snapshot anew, for what has to read it twice. `instrument` is the form
+    whose entries its rows are of, where they are of one.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: Iterator[Row]
     reopened: Callable[[], "Table"] | None = None
+    instrument: str | None = None
 
     def again(self) -> "Table":
         """The same table, unread."""

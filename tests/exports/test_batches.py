@@ -268,7 +268,17 @@ def test_cells_written_together_are_those_written_one_by_one(plan: tables.Plan):
         assert alone == (1, expected[1]), (one, other)
 
 
-DATES = ("2026-03-02", "2026-3-2", "2026-W10-1", "2026-02-30", "02026-3-2", "2026-03-02T09:30")
+DATES = (
+    "2026-03-02",
+    "2026-3-2",
+    "2026-W10-1",
+    "2026-02-30",
+    "02026-3-2",
+    "2026-03-02T09:30",
+    "0000-01-01",
+    "0001-01-01",
+    "2026- 3-02",
+)
 EDGES = (
     -(2**63),
     2**53,
@@ -300,7 +310,7 @@ def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monke
         "pain_nrs": 7, "pain_days": 3, "pain_where": ["leg"], "pain_note": "a, b", "hurt": True, "height": 1.5,
         "seen": "2026-03-02", "how": "two",
     }  # fmt: skip
-    read, quickly = 0, parquet._read
+    read, quickly = 0, parquet._Reader.read
 
     def told(*given: Any) -> Any:
         nonlocal read
@@ -308,7 +318,7 @@ def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monke
         read += found is not None
         return found
 
-    monkeypatch.setattr(parquet, "_read", told)
+    monkeypatch.setattr(parquet._Reader, "read", told)
     for item, value in product(usual, (*VALUES, *DATES, *EDGES)):
         entries = [usual, {**usual, item: value}, usual, {}, {**usual, item: None}]
         raws = [(before, 5, json.dumps(each)) for each in entries]
@@ -320,9 +330,44 @@ def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monke
             def some(size: int) -> Any:
                 return (raws[start : start + size] for start in range(0, len(raws), size))
 
-            made = Batched(rows, some, wide.lines, wide.columns, wide.written)
+            made = Batched(rows, some, wide.lines, wide.columns, wide.written, form.fields)
             return Table("t", "T", "", columns, made, reopened=lambda: table(raws))
 
         quick, slow = (b"".join(encoded(each, Format.PARQUET)) for each in (table(), one_by_one(table())))
         assert quick == slow, (item, value)
     assert read > 400
+
+
+def test_a_document_that_can_be_read_in_two_ways_is_not_read_from_text(plan: tables.Plan):
+    form = tables.form_of(plan, "fall")
+    wide = Wide(form, 9, {5: "v1"}, wholes=(3, 5))
+    import polars as pl
+
+    names = [f"c{at}" for at in range(1, 10)] + [column.name for column in form.columns()]
+    kinds = {"c4": pl.Int64(), "c6": pl.Int64(), "pain_nrs": pl.Int64(), "pain_days": pl.Int64(), "hurt": pl.Boolean()}
+    kinds |= {f"pain_where__{code}": pl.Int64() for code in ("back", "leg")}
+    reader = parquet._Reader({name: kinds.get(name, pl.String()) for name in names}, form.fields)
+
+    def read(document: str) -> Any:
+        return reader.read(wide.written([("M-1,north,baseline,1,complete,2,,", 5, document)] * 2))
+
+    for said in ("plain", "at 9:30: [sic], {so}", '":', 'a "quoted", b\\\\c', "two\nlines", "", "é"):
+        document = json.dumps({"pain_nrs": 7, "pain_where": ["leg"], "pain_note": said}, ensure_ascii=False)
+        assert read(document)["pain_note"].to_list() == [said] * 2, document
+    for document in (
+        '{"pain_nrs":1,"pain_nrs":2}',
+        '{"pain_nrs":1,"unheard_of":2}',
+        '{"pain_nrs":null}',
+        '{"pain_note":"half a pair: \\ud800x"}',
+        '{"pain_note":{}}',
+        '{"pain_note":12.50}',
+        '{"pain_note":[":["]}',
+        '{"pain_where":[["leg"]]}',
+        '{"pain_where":["back",["leg"]],"pain_note":":["}',
+        '{"pain_note":["a","b"],"how":7}',
+        '{"pain_nrs":null,"how":7}',
+        '{"pain_where":[1]}',
+        "[]",
+        "",
+    ):
+        assert read(document) is None, document

@@ -13,13 +13,14 @@ from app.exports.choice import Choice
 from app.exports.tables import Row, Table
 from app.foundation.errors import Invalid
 from app.participants import actions as participants
+from app.participants.models import Participant
 from app.people.access import Actor, Grant
 from app.people.permissions import Role
 from app.safety.models import ConcomitantCare, Contact
 from app.studies.in_use import StudyInUse
 from tests.exports.test_tables import PAIN
 from tests.exports.world import entry, names, participant, visit
-from tests.factories import NOW, TODAY, mini_study, person, site
+from tests.factories import MINI, NOW, TODAY, mini_study, person, site
 
 
 @pytest.fixture
@@ -206,3 +207,49 @@ def test_a_number_that_was_never_reached_is_refused(session: Session, study: Stu
         with pytest.raises(Invalid, match="no such change"):
             reads.open_export(session, study, "entries", by=manager, since=since)
     assert list(reads.open_export(session, study, "entries", by=manager, since=0).rows) == []
+
+
+def _form(code: str, group: str) -> dict[str, Any]:
+    items = [{"code": f"{code}_asked", "label": "Asked", "type": "text", "required": False}]
+    rows = [{"code": f"{code}_row", "label": "In a row", "type": "text", "required": False}]
+    sections = [{"items": items}, {"code": group, "label": "Rows", "repeats": True, "items": rows}]
+    return {"code": code, "label": code.title(), "source": "test", "sections": sections}
+
+
+def test_forms_whose_codes_hold_two_underscores_have_tables_and_changes_of_their_own(session: Session):
+    forms = {code: _form(code, group) for code, group in (("fall", "home"), ("fall__home", "rows"))}
+    visits = [*MINI["visits"]]  # type: ignore[misc]
+    visits[-1] = {**visits[-1], "instruments": [*visits[-1]["instruments"], *forms]}
+    study = mini_study(session, instruments=[*MINI["instruments"], *forms.values()], visits=visits)  # type: ignore[misc]
+    manager = person(session, study, "data_manager")
+    rows = [participant(session, study, number) for number in (1, 2)]
+
+    def said(row: Participant, code: str) -> dict[str, Any]:
+        group = forms[code]["sections"][1]["code"]
+        return {f"{code}_asked": row.code, f"{group}[]": [{f"{code}_row": row.code}]}
+
+    entered = {
+        (row.code, code): entry(session, study, row, "week18", code, said(row, code)) for row in rows for code in forms
+    }
+    copy = Copy(session, study, manager)
+    tables = [name for name in copy.tables if name.startswith("instrument_fall")]
+    assert tables == [
+        "instrument_fall",
+        "instrument_fall__home_2",
+        "instrument_fall__home",
+        "instrument_fall__home__rows",
+    ]
+    for name, item in zip(tables, ("fall_asked", "fall_row", "fall__home_asked", "fall__home_row"), strict=True):
+        names_of = [column.name for column in copy.opened(name).columns]
+        assert [row[names_of.index(item)] for row in copy.tables[name]] == ["M-001", "M-002"], name
+    changed, gone = entered["M-001", "fall__home"], entered["M-002", "fall__home"]
+    changed.values = changed.values.replace("M-001", "else")
+    gone.in_error_at, gone.in_error_by, gone.in_error_why = NOW, "x", "Of somebody else"
+    session.flush()
+    for code in ("M-001", "M-002"):
+        record(session, study.code, [Change("entry.saved", code, "entry/week18/fall__home")], by=manager, now=NOW)
+    came = copy.follow()
+    copy.is_whole()
+    for name in tables:
+        states = [(row[0], row[1]) for row in came[name]]
+        assert states == ([("changed", "M-001"), ("removed", "M-002")] if name in tables[2:] else []), name

@@ -7,6 +7,7 @@ import subprocess
 import warnings
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,27 @@ def test_r_finds_the_download_beside_the_script_and_a_path_in_file(tmp_path: Pat
     told = 'source("some.R"); cat(nrow(some), ""); file <- "other.csv"; source("some.R"); cat(nrow(some))'
     done = subprocess.run([found, "-e", told], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.stdout.split(), done.returncode) == ([str(len(ROWS)), "0"], 0), done.stderr
+
+
+def test_r_runs_a_script_whatever_a_label_holds(tmp_path: Path):
+    """R refuses a script with marks that turn the direction of a text: they are written as escapes."""
+    odd = "\u202eturned\u202c and \u2067back\u2069, \u200fmarked\ufeff, “said” \"so\" \\ 'it' 😀 é %s `x` #"
+    column = replace(COLUMNS[0], label=odd, unit=odd, type=ColumnType.CHOICE, choices=(("a", odd), ("b", odd)))
+    asked = Table("some", odd, odd, (column,), iter([("a",), ("b",)]))
+    script = b"".join(encoded(asked, Format.R)).decode()
+    assert not re.search("[\u200f\u202c\u202e\u2067\u2069\ufeff]", script)
+    found = shutil.which("Rscript")
+    if found is None:
+        pytest.skip("There is no Rscript here; on Debian it is in r-base-core.")
+    (tmp_path / "some.R").write_text(script, encoding="utf-8")
+    (tmp_path / "some.csv").write_text(f"{column.name}\r\na\r\nb\r\n")
+    told = (
+        'source("some.R"); for (said in c(attr(some[[1]], "label"), levels(some[[1]])[1])) cat(utf8ToInt(said), "\\n")'
+    )
+    done = subprocess.run([found, "-e", told], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        assert "".join(map(chr, map(int, line.split()))) == odd
 
 
 def test_every_format_is_registered_once_and_says_its_media_type():

@@ -1,18 +1,25 @@
 """How does a table become a Parquet file? Typed columns in row groups, written as the rows are read."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from app.exports.batches import Batched, Written
+from app.exports.batches import WHY, Batched, Written
 from app.exports.formats.typed import EXACT, Kind, Nothing, chunks, fitted_all
-from app.exports.tables import Table
+from app.exports.tables import Field, Table
 
 ROW_GROUP = 5_000
 PIECE = 4_000
 """So many rows are read at a time: fewer take longer, more need memory."""
+DAY = r"^(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)-[0-9]{2}-[0-9]{2}$"
+"""Of no year 0000, which is one to polars alone."""
+TEXT = re.compile('"[^"]*"')
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half a character of two, which is read as something else."""
 
 
 def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
@@ -54,10 +61,11 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
             found = reading.result()
             return frame(fitted_all(table, kinds, columns())) if found is None else found
 
-        with ThreadPoolExecutor(1) as reader:  # which needs no interpreter: the next ones are written meanwhile
+        reader = _Reader(schema, rows.fields)
+        with ThreadPoolExecutor(1) as aside:  # which needs no interpreter: the next ones are fetched meanwhile
             before = None
             for written, columns in rows.pieces(size=PIECE):
-                reading = reader.submit(_read, written, schema)
+                reading = aside.submit(reader.read, written)
                 if before is not None:
                     yield settled(*before)
                 before = reading, columns
@@ -82,44 +90,108 @@ def build(table: Table, kinds: Sequence[Kind], path: Path) -> None:
         raise problems.pop()  # kept in a local name, it would keep its own frame, and what is open there
 
 
-def _read(written: Written | None, schema: Mapping[str, Any]) -> Any:
-    """The columns that stand in a text; None without one, or when a column of this type cannot keep what is in it.
+class _Reader:
+    """Reads rows that are written as text into columns of the types of a file.
 
-    Of strings the quotes are read as well, so that no number is taken for one, nor one for a number.
+    Polars refuses whatever is no number, truth or list in a column of such; what it would make a text, skip or take
+    twice is found by counting: every key of a document and every quote in it has to be one of what was read.
     """
-    import polars as pl
 
-    if written is None:
-        return None
-    names = list(schema)
-    empty = [names[place] for place in written.empty]
-    plain = {
-        name: kind if kind.is_numeric() or kind == pl.Boolean() else pl.String()
-        for name, kind in schema.items()
-        if name not in empty
-    }
-    try:
-        frame = pl.read_csv(written.text.encode(), has_header=False, schema=plain, quote_char=None)
-        texts = [names[place] for place in written.quoted if schema[names[place]] == pl.String()]
-        days = [name for name, kind in schema.items() if kind == pl.Date()]
-        instants = [name for name, kind in schema.items() if kind == pl.Datetime("us", "UTC")]
-        fits = [
-            pl.col(texts).str.contains('^"[^"]*"$').all(),
-            pl.col(days).str.contains(r'^"\d{4}-\d\d-\d\d"$').all(),
+    def __init__(self, schema: Mapping[str, Any], fields: Sequence[Field]) -> None:
+        import polars as pl
+
+        names = iter(schema)
+        width = len(schema) - sum((len(field.flags) or 1) + field.missing for field in fields)
+        self.heads = {name: _read_as(schema[name]) for name in islice(names, width)}
+        self.before = [_typed(pl.col(name), schema[name]) for name in self.heads]
+        self.answers: dict[str, Any] = {}
+        self.reasons: dict[str, Any] = {}
+        self.behind: list[Any] = []
+        self.explained: list[Any] = []
+        self.days: list[str] = []
+        for field in fields:
+            code = field.item.code
+            if field.flags:
+                self.answers[code] = pl.List(pl.String())
+                cells = [
+                    pl.col(code).list.contains(choice).cast(pl.Int64()).alias(next(names)) for choice in field.flags
+                ]
+            else:
+                kind = schema[name := next(names)]
+                self.answers[code] = _read_as(kind)
+                self.days += [code] if kind == pl.Date() else []
+                cells = [_typed(pl.col(code), kind).alias(name)]
+            self.behind += cells
+            self.explained += cells
+            if field.missing:
+                self.reasons[code + WHY] = pl.String()
+                self.explained.append(pl.col(code + WHY).alias(name := next(names)))
+                self.behind.append(pl.lit(None, pl.String()).alias(name))
+        self.lists = [code for code, kind in self.answers.items() if kind == pl.List(pl.String())]
+        self.fits = [
             pl.col(pl.Int64()).is_between(-EXACT, EXACT).all(),
             (pl.col(pl.Float64()).abs() < EXACT).all(),
+            pl.col(self.days).str.contains(DAY).all(),
         ]
-        if not all(frame.select(fits).row(0)):
+
+    def read(self, written: Written) -> Any:
+        """The columns of these rows; None where one of them cannot keep what is in it."""
+        import polars as pl
+
+        documents = written.documents
+        if "\\" in documents:
+            documents = documents.replace("\\\\", "").replace('\\"', "")
+            if HALF.search(documents):
+                return None
+        schema = {**self.answers, **self.reasons} if written.explained else self.answers
+        cells = self.explained if written.explained else self.behind
+        try:
+            heads = pl.read_csv(written.heads.encode(), has_header=False, schema=self.heads, quote_char=None)
+            answers = pl.read_ndjson(written.documents.encode(), schema=schema)
+            if heads.height != answers.height or not self._is_all(answers, documents):
+                return None
+            if not all(chain(*heads.select(self.fits[:1]).rows(), *answers.select(self.fits).rows())):
+                return None
+            return heads.select(self.before).hstack(answers.select(cells))
+        except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError, pl.exceptions.SchemaError):
             return None
-        return frame.with_columns(
-            pl.col(texts).str.strip_chars('"'),
-            pl.col(days).str.to_date('"%Y-%m-%d"'),
-            pl.col(instants).str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC"),
-            *(pl.Series(names[place], typed, dtype=pl.String()) for place, typed in written.typed.items()),
-            *(pl.lit(None, pl.String()).alias(name) for name in empty),
-        ).select(names)
-    except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):
-        return None
+
+    def _is_all(self, answers: Any, documents: str) -> bool:
+        """Whether what was read is all that stands there: each answer, and no text that was none."""
+        import polars as pl
+
+        missing = answers.null_count().row(0)
+        held: dict[str, int] = {
+            name: answers.height - nothing for name, nothing in zip(answers.columns, missing, strict=True)
+        }
+        strings = sum(held[name] for name, kind in answers.schema.items() if kind == pl.String())
+        keys, lists = sum(held.values()), sum(held[name] for name in self.lists)
+        if self.lists:
+            strings += int(sum(answers.select(pl.col(self.lists).list.len().sum()).row(0)))
+        # A colon alone is found more quickly than the end of a key; within texts there are few of these.
+        if documents.count("[") != lists or (documents.count(":") != keys and documents.count('":') != keys):
+            bare = TEXT.sub("", documents)
+            if bare.count("[") != lists or bare.count(":") != keys:
+                return False
+        return documents.count('"') == 2 * (keys + strings)
+
+
+def _read_as(kind: Any) -> Any:
+    """As what a column of this type is read: days and instants as texts."""
+    import polars as pl
+
+    return kind if kind.is_numeric() or kind == pl.Boolean() else pl.String()
+
+
+def _typed(text: Any, kind: Any) -> Any:
+    """What was read, as a value of this type."""
+    import polars as pl
+
+    if kind == pl.Date():
+        return text.str.to_date("%Y-%m-%d")
+    if kind == pl.Datetime("us", "UTC"):
+        return text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC")
+    return text
 
 
 def _said(table: Table) -> str:

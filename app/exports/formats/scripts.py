@@ -1,6 +1,7 @@
 """Which script loads a table with its labels? R, with nothing but what comes with it; it reads the CSV beside it."""
 
 import json
+import re
 from collections.abc import Iterator
 
 from app.exports.formats.typed import Kind, kind_of
@@ -58,10 +59,14 @@ def _vector(texts: object) -> str:
     return f"c({', '.join(map(_text, texts))})"
 
 
+UNSEEN = re.compile(r"[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""What nobody sees, such as marks that turn the direction of a text: R refuses a script in which they stand."""
+
+
 def _text(text: str) -> str:
     r"""A string of R: what JSON writes is one, with \uXXXX and without the two that R does not know."""
-    return json.dumps(text, ensure_ascii=False)
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _comment(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(UNSEEN.sub("", text).split())
