@@ -1,10 +1,12 @@
-"""How does an instrument read in another language, or in the wording its authors license? And what else does a
-participant read and sign? Labels alone change; codes, ranges and rules are the study's.
+"""How do a study and its instruments read in another language, or in the wording their authors license? And what does a
+participant read and sign beside them? Labels alone change; codes, ranges and rules are the study's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TypeVar
+from itertools import zip_longest
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from app.studies.definition import (
     Choice,
@@ -15,6 +17,7 @@ from app.studies.definition import (
     Item,
     ItemText,
     MissingCode,
+    Part,
     QuestionText,
     Study,
     StudyText,
@@ -24,6 +27,89 @@ _Text = TypeVar("_Text", StudyText, InstrumentText)
 _MOST_KEPT = 1024
 # By identity, and kept with what they were made of: whoever judges a form knows an instrument by its identity as well.
 _made: dict[tuple[int, str, int], tuple[Instrument, InstrumentText | None, Instrument]] = {}
+_studies: dict[tuple[int, str], tuple[Study, Study, Mapping[str, str]]] = {}
+_NAMES = ("code", "arm")
+"""What a part is known by, in the study and in its words."""
+_SAME = MappingProxyType[str, str]({})
+
+
+def study_in(study: Study, language: str) -> Study:
+    """The study for who reads this language, with its instruments; the same object as long as it is asked for, and the
+    study itself where it has no words in that language.
+    """
+    return _study_in(study, language)[0]
+
+
+def labels_in(study: Study, language: str) -> Mapping[str, str]:
+    """Each label of the study -> what it is for who reads this language; without those that would be two things."""
+    return _study_in(study, language)[1]
+
+
+def _study_in(study: Study, language: str) -> tuple[Study, Mapping[str, str]]:
+    key = (id(study), language)
+    kept = _studies.get(key)
+    if kept is None:
+        if len(_studies) >= _MOST_KEPT:
+            _studies.clear()
+        said = _study_said(study, language)
+        kept = _studies[key] = (study, said, _SAME if said is study else MappingProxyType(_labels(study, said)))
+    return kept[1], kept[2]
+
+
+def _study_said(study: Study, language: str) -> Study:
+    text = _text_in(study.texts, language)
+    instruments = tuple(in_language(form, language) for form in study.instruments)
+    if text is None and all(one is other for one, other in zip(instruments, study.instruments, strict=True)):
+        return study
+    worded = study if text is None else _worded(study, text)
+    return _without_worked_out(worded.model_copy(update={"instruments": instruments}), _OF_STUDY)
+
+
+def _worded(own: Any, said: Any) -> Any:
+    """A part of a study in the words there are for it: by code, or by place where they are but headings."""
+    if own is None or said is None or said == "":
+        return own
+    if isinstance(said, str):
+        return said
+    if isinstance(said, ItemText):
+        return _item(own, said)
+    if isinstance(said, tuple):
+        if said and isinstance(said[0], str):
+            return tuple(
+                each.model_copy(update={"label": label}) if label else each
+                for each, label in zip_longest(own, said[: len(own)])
+            )
+        words = {_name_of(each): each for each in said}
+        return tuple(_worded(each, words.get(_name_of(each))) for each in own)
+    names = [name for name in type(said).model_fields if name not in _NAMES and name != "language"]
+    changes = {name: words for name in names if (words := _worded(getattr(own, name), getattr(said, name))) is not None}
+    return own.model_copy(update=changes)
+
+
+def _name_of(part: Part) -> str:
+    return str(next(getattr(part, name) for name in _NAMES if name in type(part).model_fields))
+
+
+def _labels(own: Study, said: Study) -> dict[str, str]:
+    found: dict[str, str] = {}
+    twice: set[str] = set()
+    for one, other in _pairs(own, said):
+        if found.setdefault(one, other) != other:
+            twice.add(one)
+    return {one: other for one, other in found.items() if one not in twice and one != other}
+
+
+def _pairs(own: Any, said: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a study beside what it is in other words; what is the same object has none."""
+    if isinstance(own, str):
+        yield own, said
+    elif isinstance(own, tuple):
+        for one, other in zip(own, said, strict=True):
+            yield from _pairs(one, other)
+    elif isinstance(own, Part):
+        for name in type(own).model_fields:
+            if name not in _NAMES and name != "texts":
+                yield from _pairs(getattr(own, name), getattr(said, name))
 
 
 def in_language(instrument: Instrument, language: str, wording: InstrumentText | None = None) -> Instrument:
@@ -80,7 +166,16 @@ def _choices(choices: Iterable[Choice], said: Iterable[Choice]) -> tuple[Choice,
     return tuple(choice.model_copy(update={"label": labels.get(choice.code, choice.label)}) for choice in choices)
 
 
-_WORKED_OUT = [name for name, value in vars(Instrument).items() if isinstance(value, cached_property)]
+_OF_INSTRUMENT = [name for name, value in vars(Instrument).items() if isinstance(value, cached_property)]
+_OF_STUDY = [name for name, value in vars(Study).items() if isinstance(value, cached_property)]
+_Copied = TypeVar("_Copied", Study, Instrument)
+
+
+def _without_worked_out(copied: _Copied, names: Iterable[str]) -> _Copied:
+    """Without what was worked out once from the parts it had, and copied with them."""
+    for name in names:
+        copied.__dict__.pop(name, None)
+    return copied
 
 
 def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
@@ -95,11 +190,9 @@ def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
         )
         for place, section in enumerate(instrument.sections)
     )
-    own = {name: said for name in ("label", "short", "recall") if (said := getattr(text, name)) is not None}
-    copied = instrument.model_copy(update={**own, "sections": sections})
-    for name in _WORKED_OUT:  # from the sections, once, and copied with them
-        copied.__dict__.pop(name, None)
-    return copied
+    names = ("label", "short", "recall", "scoring", "repeat_label")
+    own = {name: said for name in names if (said := getattr(text, name)) is not None}
+    return _without_worked_out(instrument.model_copy(update={**own, "sections": sections}), _OF_INSTRUMENT)
 
 
 def _item(item: Item, text: ItemText | None) -> Item:

@@ -163,7 +163,7 @@ def test_what_a_participant_reads_of_the_study_is_read_in_their_language(tmp_pat
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("code: stop", "code: stap", "The study asks no question “stap”"),
+        ("code: stop", "code: stap", "There is no question about the consent document “stap”. There are: stop."),
         ("code: never", "code: nver", "There is no stop: choice “nver”. There are: never, now."),
         ("code: contact", "code: contract", "There is no optional consent “contract”. There are: contact."),
         ("code: ND", "code: XX", "There is no missing code “XX”. There are: ND."),
