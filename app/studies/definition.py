@@ -977,6 +977,14 @@ class AllocationText(Part):
     first_stage: FirstStageText = FirstStageText()
 
 
+class OutcomeText(Part):
+    """What an outcome is called in another language, by its item and visit."""
+
+    item: Code
+    visit: Code
+    label: Label
+
+
 class UnblindingText(Part):
     """How the blind is broken, in another language."""
 
@@ -1024,9 +1032,7 @@ class StudyText(Part):
     consent: ConsentText = ConsentText()
     visits: tuple[VisitText, ...] = ()
     unscheduled: UnscheduledText = UnscheduledText()
-    outcomes: tuple[Heading, ...] = Field(
-        default=(), description="The outcomes, in order; empty where one stays as the study words it."
-    )
+    outcomes: tuple[OutcomeText, ...] = ()
     missing_codes: tuple[MissingCode, ...] = ()
     withdrawal_levels: tuple[Choice, ...] = ()
     screen_failure_reasons: tuple[Choice, ...] = ()

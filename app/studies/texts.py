@@ -4,7 +4,6 @@ participant read and sign beside them? Labels alone change; codes, ranges and ru
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -28,8 +27,8 @@ _MOST_KEPT = 1024
 # By identity, and kept with what they were made of: whoever judges a form knows an instrument by its identity as well.
 _made: dict[tuple[int, str, int], tuple[Instrument, InstrumentText | None, Instrument]] = {}
 _studies: dict[tuple[int, str], tuple[Study, Study, Mapping[str, str]]] = {}
-_NAMES = ("code", "arm")
-"""What a part is known by, in the study and in its words."""
+_NAMES = ("code", "arm", "item", "visit")
+"""What the words of a part may say of which part they are."""
 _SAME = MappingProxyType[str, str]({})
 
 
@@ -66,28 +65,33 @@ def _study_said(study: Study, language: str) -> Study:
 
 
 def _worded(own: Any, said: Any) -> Any:
-    """A part of a study in the words there are for it: by code, or by place where they are but headings."""
-    if own is None or said is None or said == "":
+    """A part of a study in the words that there are for it."""
+    if own is None or said is None:
         return own
     if isinstance(said, str):
         return said
     if isinstance(said, ItemText):
         return _item(own, said)
     if isinstance(said, tuple):
-        if said and isinstance(said[0], str):
-            return tuple(
-                each.model_copy(update={"label": label}) if label else each
-                for each, label in zip_longest(own, said[: len(own)])
-            )
-        words = {_name_of(each): each for each in said}
-        return tuple(_worded(each, words.get(_name_of(each))) for each in own)
-    names = [name for name in type(said).model_fields if name not in _NAMES and name != "language"]
-    changes = {name: words for name in names if (words := _worded(getattr(own, name), getattr(said, name))) is not None}
+        if not said:
+            return own
+        names = names_of(said[0])
+        words = {_named(each, names): each for each in said}
+        return tuple(_worded(each, words.get(_named(each, names))) for each in own)
+    said_of = [name for name in type(said).model_fields if name not in _NAMES and name != "language"]
+    changes = {
+        name: words for name in said_of if (words := _worded(getattr(own, name), getattr(said, name))) is not None
+    }
     return own.model_copy(update=changes)
 
 
-def _name_of(part: Part) -> str:
-    return str(next(getattr(part, name) for name in _NAMES if name in type(part).model_fields))
+def names_of(text: Part) -> tuple[str, ...]:
+    """By which of its fields the words of a part say of which part they are."""
+    return tuple(name for name in _NAMES if name in type(text).model_fields)
+
+
+def _named(part: Part, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(getattr(part, name)) for name in names)
 
 
 def _labels(own: Study, said: Study) -> dict[str, str]:
@@ -100,7 +104,9 @@ def _labels(own: Study, said: Study) -> dict[str, str]:
 
 
 def _pairs(own: Any, said: Any) -> Iterator[tuple[str, str]]:
-    """Every text of a study beside what it is in other words; what is the same object has none."""
+    """Every text of a study that has other words, beside them."""
+    if own is said:
+        return
     if isinstance(own, str):
         yield own, said
     elif isinstance(own, tuple):
@@ -108,8 +114,7 @@ def _pairs(own: Any, said: Any) -> Iterator[tuple[str, str]]:
             yield from _pairs(one, other)
     elif isinstance(own, Part):
         for name in type(own).model_fields:
-            if name not in _NAMES and name != "texts":
-                yield from _pairs(getattr(own, name), getattr(said, name))
+            yield from _pairs(getattr(own, name), getattr(said, name))
 
 
 def in_language(instrument: Instrument, language: str, wording: InstrumentText | None = None) -> Instrument:

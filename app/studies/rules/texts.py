@@ -6,11 +6,12 @@ from typing import Any
 from app.studies.definition import Instrument, InstrumentText, Item, ItemText, Part, Study, StudyText
 from app.studies.rules.findings import Path, Severity
 from app.studies.rules.items import Problem
+from app.studies.texts import names_of
 
 
 def text_problems(instrument: Instrument, text: InstrumentText) -> Iterator[Problem]:
     """What in these texts says nothing of this instrument, and what it has no words for."""
-    error, warning = Severity.ERROR, Severity.WARNING
+    error = Severity.ERROR
     if text.sections and len(text.sections) != len(instrument.sections):
         words = f"{instrument.code} has {len(instrument.sections)} sections. Give a label for each of them, in order."
         yield ("sections",), words, error
@@ -62,6 +63,7 @@ _CALLED = {
     "choices": "choice",
     "optional": "optional consent",
     "visits": "visit",
+    "outcomes": "outcome",
     "missing_codes": "missing code",
     "withdrawal_levels": "withdrawal level",
     "screen_failure_reasons": "reason for not taking part",
@@ -84,7 +86,7 @@ def _part_problems(where: Path, own: Any, said: Part) -> Iterator[Problem]:
     for name in type(said).model_fields:
         words, at = getattr(said, name), (*where, name)
         there: Any = getattr(own, name)
-        if name in ("language", "code", "arm"):
+        if name in ("language", *names_of(said)):
             continue
         if isinstance(words, Part):
             if there is None:
@@ -92,10 +94,6 @@ def _part_problems(where: Path, own: Any, said: Part) -> Iterator[Problem]:
                     yield at, f"The study has no {name.replace('_', ' ')}. Take its words out.", Severity.ERROR
             else:
                 yield from _part_problems(at, there, words)
-        elif isinstance(words, tuple) and words and isinstance(words[0], str):
-            if len(words) != len(there):
-                told = f"The study has {len(there)} {name}. Give a label for each of them, in order."
-                yield at, told, Severity.ERROR
         elif isinstance(words, tuple) and words and isinstance(words[0], ItemText):
             yield from _item_problems(at, there, words, str(own.code))
         elif isinstance(words, tuple) and words:
@@ -106,18 +104,22 @@ def _part_problems(where: Path, own: Any, said: Part) -> Iterator[Problem]:
 
 
 def _coded_problems(where: Path, there: Sequence[Any], said: Sequence[Any], what: str) -> Iterator[Problem]:
-    key = "arm" if "arm" in type(said[0]).model_fields else "code"
-    known, seen = {str(getattr(each, key)): each for each in there}, set[str]()
+    names = names_of(said[0])
+    known, seen = {_called(each, names): each for each in there}, set[str]()
     for place, each in enumerate(said):
-        code = str(getattr(each, key))
+        code = _called(each, names)
         if code not in known:
             listed = f"There are: {', '.join(known)}." if known else "There are none."
-            yield (*where, place, key), f"There is no {what} “{code}”. {listed}", Severity.ERROR
+            yield (*where, place, names[0]), f"There is no {what} “{code}”. {listed}", Severity.ERROR
             continue
         if code in seen:
-            yield (*where, place, key), f"{code} is worded twice. Take one of them out.", Severity.ERROR
+            yield (*where, place, names[0]), f"{code} is worded twice. Take one of them out.", Severity.ERROR
         seen.add(code)
         yield from _part_problems((*where, place), known[code], each)
     if lacking := set(known) - seen:
         words = f"No words in this language for the {what} {', '.join(sorted(lacking))}. Add them."
         yield where, words, Severity.WARNING
+
+
+def _called(part: Any, names: Sequence[str]) -> str:
+    return " ".join(str(getattr(part, name)) for name in names)
