@@ -2,11 +2,11 @@
 participant read and sign beside them? Labels alone change; codes, ranges and rules are the study's.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, TypeVar
 
+from app.foundation.languages import Names
 from app.studies.definition import (
     Choice,
     ConsentQuestion,
@@ -26,10 +26,10 @@ _Text = TypeVar("_Text", StudyText, InstrumentText)
 _MOST_KEPT = 1024
 # By identity, and kept with what they were made of: whoever judges a form knows an instrument by its identity as well.
 _made: dict[tuple[int, str, int], tuple[Instrument, InstrumentText | None, Instrument]] = {}
-_studies: dict[tuple[int, str], tuple[Study, Study, Mapping[str, str]]] = {}
+_studies: dict[tuple[int, str], tuple[Study, Study, Names]] = {}
 _NAMES = ("code", "arm", "item", "visit")
 """What the words of a part may say of which part they are."""
-_SAME = MappingProxyType[str, str]({})
+_SAME = Names()
 
 
 def study_in(study: Study, language: str) -> Study:
@@ -39,19 +39,19 @@ def study_in(study: Study, language: str) -> Study:
     return _study_in(study, language)[0]
 
 
-def labels_in(study: Study, language: str) -> Mapping[str, str]:
+def labels_in(study: Study, language: str) -> Names:
     """Each label of the study -> what it is for who reads this language; without those that would be two things."""
     return _study_in(study, language)[1]
 
 
-def _study_in(study: Study, language: str) -> tuple[Study, Mapping[str, str]]:
+def _study_in(study: Study, language: str) -> tuple[Study, Names]:
     key = (id(study), language)
     kept = _studies.get(key)
     if kept is None:
         if len(_studies) >= _MOST_KEPT:
             _studies.clear()
         said = _study_said(study, language)
-        kept = _studies[key] = (study, said, _SAME if said is study else MappingProxyType(_labels(study, said)))
+        kept = _studies[key] = (study, said, _SAME if said is study else _labels(study, said))
     return kept[1], kept[2]
 
 
@@ -94,13 +94,13 @@ def _named(part: Part, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(getattr(part, name)) for name in names)
 
 
-def _labels(own: Study, said: Study) -> dict[str, str]:
+def _labels(own: Study, said: Study) -> Names:
     found: dict[str, str] = {}
     twice: set[str] = set()
     for one, other in _pairs(own, said):
         if found.setdefault(one, other) != other:
             twice.add(one)
-    return {one: other for one, other in found.items() if one not in twice and one != other}
+    return Names({one: other for one, other in found.items() if one not in twice and one != other})
 
 
 def _pairs(own: Any, said: Any) -> Iterator[tuple[str, str]]:
