@@ -43,9 +43,9 @@ from app.people.access import Actor, may
 from app.people.permissions import Permission
 from app.people.rules import PASSKEY_MISSING, PASSKEY_ON_PAGES, SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
 from app.settings import Settings
-from app.studies.definition import LARGEST_FILE_MB
+from app.studies.definition import LARGEST_FILE_MB, Study
 from app.studies.in_use import StudyInUse, in_use
-from app.studies.texts import labels_in
+from app.studies.texts import labels_in, study_in
 
 Form = Mapping[str, Sequence[str]]
 
@@ -323,6 +323,10 @@ class Here:
     def read_study(self) -> StudyInUse:
         """The study in the words of whoever reads: what is shown, and never what is written down."""
         return self.the_study.own if self.in_study_words else self.the_study.read_in(self.language)
+
+    def in_words(self, definition: Study) -> Study:
+        """Another version of the study in the words of whoever reads."""
+        return definition if self.in_study_words else study_in(definition, self.language)
 
     def shows(self) -> None:
         """From here on the study is only shown, in the words of whoever reads: nothing is written down any more."""

@@ -35,7 +35,7 @@ _RUN = re.compile(r"(?<!\{)(?:\{\w+\})+(?!\})")
 _DAY = re.compile(rf"(\d\d?) ({'|'.join(MONTHS)}) (\d{{4}})")
 _FULL = re.compile(r"\w+day, (\d\d? \w+ \d{4})")
 _END = re.compile(r"(?<=[.?!]) (?=\S)")
-_NUMBERED = re.compile(r"(.+?)( \d+| \(\d+\))")
+_NUMBERED = re.compile(r"((?:[\d.,]+ )?)(.+?)( \d+| \(\d+\)|)")
 _BETWEEN = re.compile(r"( and | or |, )")
 _FEWEST_LETTERS = 4  # a pattern with fewer of its own would be found in anything
 # What somebody typed may stand in a sentence: none of it may make looking for one long.
@@ -132,10 +132,10 @@ class Names(dict[str, str]):
         return found
 
     def said(self, text: str) -> str | None:
-        """What this is called, also with a number behind it (`Visit 2`, `Dose (2)`); None when nobody knows."""
+        """What this is called, also with a number beside it (`Visit 2`, `Dose (2)`, `5 mg`); None when nobody knows."""
         found = self.get(text)
-        if found is None and (numbered := _NUMBERED.fullmatch(text)) is not None and numbered[1] in self:
-            found = self[numbered[1]] + numbered[2]
+        if found is None and (numbered := _NUMBERED.fullmatch(text)) is not None and numbered[2] in self:
+            found = numbered[1] + self[numbered[2]] + numbered[3]
         return found
 
 

@@ -75,7 +75,7 @@ def _worded(own: Any, said: Any) -> Any:
     if isinstance(said, tuple):
         if not said:
             return own
-        names = names_of(said[0])
+        names = names_of(type(said[0]))
         words = {_named(each, names): each for each in said}
         return tuple(_worded(each, words.get(_named(each, names))) for each in own)
     said_of = [name for name in type(said).model_fields if name not in _NAMES and name != "language"]
@@ -85,9 +85,9 @@ def _worded(own: Any, said: Any) -> Any:
     return own.model_copy(update=changes)
 
 
-def names_of(text: Part) -> tuple[str, ...]:
+def names_of(text: type[Part]) -> tuple[str, ...]:
     """By which of its fields the words of a part say of which part they are."""
-    return tuple(name for name in _NAMES if name in type(text).model_fields)
+    return tuple(name for name in _NAMES if name in text.model_fields)
 
 
 def _named(part: Part, names: Iterable[str]) -> tuple[str, ...]:
@@ -130,6 +130,11 @@ def in_language(instrument: Instrument, language: str, wording: InstrumentText |
         said = instrument if text is None else _said(instrument, text)
         kept = _made[key] = (instrument, wording, said if wording is None else _said(said, wording))
     return kept[2]
+
+
+def is_worded(instrument: Instrument, language: str) -> bool:
+    """Whether the study has words of its own for who reads this language."""
+    return _text_in(instrument.texts, language) is not None
 
 
 def consent_in(study: Study, language: str) -> ConsentRules:

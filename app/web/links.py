@@ -145,6 +145,7 @@ def give(here: ChangeInStudy, code: str) -> Response:
     if mailed:
         return here.redirect(url, done="link_mailed")
     here.repeated_leads_to(url)
+    here.shows()
     return _links_page(here, participant, address=f"{here.settings.address}/link/{token}", opens_on=opens_on)
 
 
@@ -460,10 +461,11 @@ def _form(opened: Opened, code: str) -> Instrument | None:
 
 
 def _spot(here: Here, opened: Opened, form: Instrument) -> Spot:
-    planned = opened.study.definition.visit(opened.link.about)
+    planned = here.read_study.definition.visit(opened.link.about)
     if planned is None:
         raise NotFound(GONE)
-    worded = as_read(here.session, opened.study.id, form, opened.link.language)
+    own = opened.study.definition.language
+    worded = as_read(here.session, opened.study.id, form, opened.link.language, own=own)
     return Spot(here, opened.participant, planned, worded, language=opened.link.language)
 
 

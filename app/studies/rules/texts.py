@@ -86,7 +86,7 @@ def _part_problems(where: Path, own: Any, said: Part) -> Iterator[Problem]:
     for name in type(said).model_fields:
         words, at = getattr(said, name), (*where, name)
         there: Any = getattr(own, name)
-        if name in ("language", *names_of(said)):
+        if name in ("language", *names_of(type(said))):
             continue
         if isinstance(words, Part):
             if there is None:
@@ -104,7 +104,7 @@ def _part_problems(where: Path, own: Any, said: Part) -> Iterator[Problem]:
 
 
 def _coded_problems(where: Path, there: Sequence[Any], said: Sequence[Any], what: str) -> Iterator[Problem]:
-    names = names_of(said[0])
+    names = names_of(type(said[0]))
     known, seen = {_called(each, names): each for each in there}, set[str]()
     for place, each in enumerate(said):
         code = _called(each, names)
