@@ -343,7 +343,8 @@ def _as_participant(request: Request, session: Session, opened: Opened, form: Fo
 def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **values: Any) -> Response:
     viewer = replace(plain_viewer(here.request), language=opened.link.language, home_url="#page")
     title = opened.study.definition.short_title
-    return page(here.request, template, viewer=viewer, status_code=status, study_title=title, opened=opened, **values)
+    given = {"study_title": title, "opened": opened, **values}
+    return page(here.request, template, viewer=viewer, status_code=status, names=here.names, **given)
 
 
 # Consent

@@ -69,7 +69,7 @@ def _of_german_too() -> set[str]:
     for domain in ("messages", "sentences"):
         with (TRANSLATIONS / "de" / "LC_MESSAGES" / f"{domain}.po").open("rb") as text:
             for each in read_po(text, locale="de"):
-                said = [each.string] if isinstance(each.string, str) else each.string
+                said = [each.string] if isinstance(each.string, str) else each.string or ()
                 found |= {word for one in said for word in re.findall(r"\w+", one)}
     return found
 
