@@ -284,7 +284,9 @@ def _found(text: str, language: str, inside: int = _MOST_INSIDE, names: Names | 
         said = _found(rest, language, inside - 1, names)
         if said is None and rest.endswith("."):  # `Surgery: yes.` has no sentence behind the colon, but a word of ours
             _, whole = _patterns(language)
-            said = f"{whole[word]}." if (word := rest.removesuffix(".")) in whole else None
+            word = rest.removesuffix(".")
+            word_said = whole.get(word) or (names.said(word) if names else None)
+            said = f"{word_said}." if word_said else None
         named = names.said(about) if names else None
         if said is None and named is None:
             return None
