@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
@@ -333,7 +333,7 @@ class Here:
         if self.study is not None:
             self.study = self.read_study
 
-    @property
+    @cached_property
     def names(self) -> Names | None:
         """What of the study stands in sentences of ours, in the words of whoever reads."""
         if self.study is None or self.in_study_words:

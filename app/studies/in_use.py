@@ -43,12 +43,11 @@ class StudyInUse:
     def read_in(self, language: str) -> "StudyInUse":
         """The study for who reads this language, at every site; itself where it has no words in it."""
         own = self.own
-        said, others = (
-            study_in(own.definition, language),
-            {at: each.read_in(language) for at, each in own.others.items()},
-        )
-        if said is own.definition and all(others[at] is each for at, each in own.others.items()):
+        said = study_in(own.definition, language)
+        elsewhere = own.others.values()
+        if said is own.definition and all(study_in(each.definition, language) is each.definition for each in elsewhere):
             return own
+        others = {at: each.read_in(language) for at, each in own.others.items()}
         return StudyInUse(own.id, own.code, own.version_id, said, others, own)
 
     @property
