@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
@@ -35,7 +35,7 @@ from app.foundation.crypto.secrets import same
 from app.foundation.database import Database, afterwards, end, only_reads, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.json_parts import members, text_of
-from app.foundation.languages import SOURCE, asked_for, in_language, nearest
+from app.foundation.languages import SOURCE, Names, asked_for, in_language, nearest
 from app.foundation.turns import OneByOne, short_turns
 from app.participants.reads import study_of_participant
 from app.people import actions
@@ -44,7 +44,9 @@ from app.people.access import Actor, may
 from app.people.permissions import Permission
 from app.people.rules import PASSKEY_MISSING, PASSKEY_ON_PAGES, SECOND_FACTOR_NEEDED, SECOND_MISSING, SEEN_EVERY
 from app.settings import Settings
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse, in_use
+from app.studies.texts import labels_in, study_in
 
 Form = Mapping[str, Sequence[str]]
 
@@ -298,6 +300,8 @@ class Here:
     """The draft of a study that a token is for, and for nothing else; its door has asked for such."""
     reads: str | None = None
     """The language of a link, which was chosen when it was made."""
+    worded: bool = True
+    """Whether the study is shown in the words of whoever reads; not to somebody who writes them."""
 
     @property
     def the_study(self) -> StudyInUse:
@@ -313,9 +317,35 @@ class Here:
             return self.reads
         return language_of(self.request, chosen=self.signed_in.language if self.signed_in else None, study=self.study)
 
+    @property
+    def in_study_words(self) -> bool:
+        """Whether this page was asked for in the study's own words, whatever language its reader has chosen."""
+        return not self.worded or self.request.query_params.get("words") == "study"
+
+    @property
+    def read_study(self) -> StudyInUse:
+        """The study in the words of whoever reads: what is shown, and never what is written down."""
+        return self.the_study.own if self.in_study_words else self.the_study.read_in(self.language)
+
+    def in_words(self, definition: Study) -> Study:
+        """Another version of the study in the words of whoever reads."""
+        return definition if self.in_study_words else study_in(definition, self.language)
+
+    def shows(self) -> None:
+        """From here on the study is only shown, in the words of whoever reads: nothing is written down any more."""
+        if self.study is not None:
+            self.study = self.read_study
+
+    @cached_property
+    def names(self) -> Names | None:
+        """What of the study stands in sentences of ours, in the words of whoever reads."""
+        if self.study is None or self.in_study_words:
+            return None
+        return labels_in(self.study.own.definition, self.language) or None
+
     def tell(self, text: str) -> str:
         """A sentence or a label of ours, in the language this person reads."""
-        return in_language(text, self.language)
+        return in_language(text, self.language, self.names)
 
     def value(self, name: str, default: str = "") -> str:
         """What was typed into one field of the posted form, trimmed."""
@@ -333,10 +363,12 @@ class Here:
     def refuse(self, problem: Problem) -> None:
         """Undo what was begun and write down the refusal, so that the page can be shown again with the reason."""
         self.session.rollback()
-        if isinstance(problem, Invalid):
-            return
-        log = self.study.code if self.study else None
-        record_refusal(self.session, log, problem, by=self.actor, now=self.now)
+        if not isinstance(problem, Invalid):
+            log = self.study.code if self.study else None
+            record_refusal(self.session, log, problem, by=self.actor, now=self.now)
+        self.shows()
+        if self.names:
+            problem.told(self.tell)
 
     def redirect(self, url: str, **query: str) -> Response:
         """See other: what follows a change. Remembered, so that a repeated request leads to the same place."""
@@ -463,8 +495,16 @@ def _require_csrf(request: Request, signed_in: people.SignedIn, form: Form) -> N
 
 
 def _here(
-    request: Request, session: Session, form: Form, *, study: str | None, unsafe: bool, touch: bool = True
+    request: Request,
+    session: Session,
+    form: Form,
+    *,
+    study: str | None,
+    unsafe: bool,
+    touch: bool = True,
+    worded: bool = True,
 ) -> Here:
+    """Where somebody stands who is signed in. A page has the study in the words of whoever reads, if `worded`."""
     _refuse_nul_in_path(request)
     if touch:  # who asks is also to be known of a search that cannot be asked
         _refuse_nul_in_query(request)
@@ -484,8 +524,11 @@ def _here(
             raise NotFound
         if here_in.definition.second_factor == "required" and not signed_in.second_factor:
             raise SecondFactorNeeded
-    here = Here(request, session, actor, now, here_in, signed_in, form)
+    here = Here(request, session, actor, now, here_in, signed_in, form, worded=worded)
     request.state.language = here.language  # for the page of a problem, which knows nobody
+    request.state.names = here.names
+    if not unsafe:
+        here.shows()
     if unsafe:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
         kept = {name: values for name, values in form.items() if name not in ("password", "code", "passkey")}
@@ -665,13 +708,13 @@ NEW_STUDY = "new-study"
 
 
 def page_of_draft(request: Request, session: Reading) -> Here:
-    """A page of a draft: inside its study, or outside any study."""
-    return _here(request, session, {}, study=_study_of_draft(request), unsafe=False)
+    """A page of a draft: inside its study, or outside any study. Whoever writes a study reads its own words."""
+    return _here(request, session, {}, study=_study_of_draft(request), unsafe=False, worded=False)
 
 
 def change_of_draft(request: Request, weighed: WeighedForm, session: Writing, form: TypedForm) -> Here:
     """A posted form about a draft: inside its study, or outside any study."""
-    here = _here(request, session, form, study=_study_of_draft(request), unsafe=True)
+    here = _here(request, session, form, study=_study_of_draft(request), unsafe=True, worded=False)
     here.weighed = weighed
     return here
 

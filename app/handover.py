@@ -87,7 +87,7 @@ def table_file(
         sent = delivery.deliver(
             here.session,
             database_of(here.request),
-            here.the_study,
+            here.the_study.own,
             table,
             delivery.any_named(extension, spreadsheet=spreadsheet),
             choice=choice,
@@ -117,7 +117,7 @@ def bundle_file(
         sent = delivery.deliver_choice(
             here.session,
             database_of(here.request),
-            here.the_study,
+            here.the_study.own,
             wanted,
             since=since,
             by=here.actor,
@@ -154,7 +154,7 @@ def kept_file(here: Here, made: Made) -> Response:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{made.bytes}"})
     first, last = part or (0, made.bytes - 1)
     # Any part, not the first alone: what is behind the first byte is as good as the whole.
-    actions.record_taking(here.session, here.the_study, made, first=first, by=here.actor, now=here.now)
+    actions.record_taking(here.session, here.the_study.own, made, first=first, by=here.actor, now=here.now)
     headers["Content-Length"] = str(max(last - first + 1, 0))
     if part:
         headers["Content-Range"] = f"bytes {first}-{last}/{made.bytes}"
@@ -169,11 +169,11 @@ def kept_file(here: Here, made: Made) -> Response:
 
 def manifest_of(here: Here, number: int) -> dict[str, Any]:
     """The signed manifest of a finished export; Refused while it is being made, or when it broke off."""
-    made = history.made_numbered(here.session, here.the_study, number, by=here.actor)
+    made = history.made_numbered(here.session, here.the_study.own, number, by=here.actor)
     if not made.is_done:
         reason = "There is no manifest: its file was not made to the end. Wait for it, or ask for the export again."
         raise Refused(reason, action="export.run", subject=f"/export/{number}")
-    return manifest(made, here.the_study.code, database_of(here.request).keys, present(here.session))
+    return manifest(made, here.the_study.own.code, database_of(here.request).keys, present(here.session))
 
 
 def part_of(asked_for: str, size: int) -> tuple[int, int] | tuple[()] | None:

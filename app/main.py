@@ -43,6 +43,7 @@ from app.foundation import clock
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.failures import told
+from app.foundation.languages import SOURCE, in_language
 from app.foundation.turns import OneByOne, short_turns
 from app.rendering import STATIC
 from app.reports.kept import KeptCounts
@@ -274,6 +275,8 @@ def _handle_problems(application: FastAPI) -> None:
             if isinstance(error, NotFound) and error.reason == NotFound().reason:
                 extra["detail"] = _not_here(request)
             return problem_json(status, error, title, **extra)
+        if names := getattr(request.state, "names", None):
+            error.told(lambda text: in_language(text, request.state.language, names))
         return problem_page(request, status, title, error.reason)
 
     def sign_in_needed(request: Request, error: Exception) -> Response:
@@ -401,5 +404,7 @@ def _write_down(request: Request, problem: Problem) -> None:
         return
     study = getattr(request.state, "study", None)
     database: Database = request.app.state.database
+    if names := getattr(request.state, "names", None):  # a page had it in the words of its reader
+        problem.told(lambda text: in_language(text, SOURCE, names.backwards))
     with database.writing() as session:
         record_refusal(session, study.code if study else None, problem, by=actor, now=clock.now())

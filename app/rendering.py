@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -21,7 +22,7 @@ from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from app.foundation.languages import day_in, in_language, languages, name_of, translations
+from app.foundation.languages import Names, day_in, in_language, languages, name_of, translations
 from app.foundation.partial_dates import days_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,9 +80,13 @@ def page(
     viewer: Viewer,
     status_code: int = 200,
     headers: Mapping[str, str] | None = None,
+    names: Names | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """The whole page, or only the block named by the element htmx will replace: `#visit-list` is block `visit_list`."""
+    """The whole page, or only the block named by the element htmx will replace: `#visit-list` is block `visit_list`.
+
+    `names`: what of a study stands in sentences of ours, in the language of the page.
+    """
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     found = templates(viewer.language).get_template(template)
     if taken := values.keys() & found.globals.keys():
@@ -89,13 +94,14 @@ def page(
     given = {"viewer": viewer, "here": here, **values}
     context = found.new_context(given)
     block = _block_asked_for(request)
-    if block:
-        # Running up to the first output carries out the page's own imports and sets, and merges its blocks.
-        next(found.root_render_func(context), None)
-    if block in context.blocks:
-        body = "".join(context.blocks[block][0](context))
-    else:
-        body = found.render(given)
+    before = _NAMES.set(names)
+    try:
+        if block:
+            # Running up to the first output carries out the page's own imports and sets, and merges its blocks.
+            next(found.root_render_func(context), None)
+        body = "".join(context.blocks[block][0](context)) if block in context.blocks else found.render(given)
+    finally:
+        _NAMES.reset(before)
     return HTMLResponse(
         body,
         status_code=status_code,
@@ -187,7 +193,11 @@ def told(text: Any, language: str) -> Any:
 
     Only for sentences of the program (a reason, an error, a label of ours), never for what somebody typed.
     """
-    return in_language(text, language) if type(text) is str else text
+    return in_language(text, language, _NAMES.get()) if type(text) is str else text
+
+
+_NAMES: ContextVar[Names | None] = ContextVar("names", default=None)
+"""What of a study stands in the sentences of the page that is being made."""
 
 
 class Components:

@@ -1,6 +1,7 @@
 """Which few things can go wrong, in the words of the trial? Doors turn each into a status."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 
 class Problem(Exception):
@@ -12,6 +13,10 @@ class Problem(Exception):
         self.action = action
         self.subject = subject
         self.recorded = False
+
+    def told(self, tell: Callable[[str], str]) -> None:
+        """From now on it says the same in the words of whoever reads; what is written down of it stands already."""
+        self.reason = tell(self.reason)
 
 
 class NotFound(Problem):
@@ -69,3 +74,7 @@ class Invalid(Problem):
     def __init__(self, problems: list[FieldProblem]) -> None:
         super().__init__(" ".join(problem.message for problem in problems))
         self.problems = problems
+
+    def told(self, tell: Callable[[str], str]) -> None:
+        super().told(tell)
+        self.problems = [replace(each, message=tell(each.message)) for each in self.problems]

@@ -9,10 +9,11 @@ by itself.
 
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from babel import Locale, UnknownLocaleError
@@ -34,6 +35,7 @@ _RUN = re.compile(r"(?<!\{)(?:\{\w+\})+(?!\})")
 _DAY = re.compile(rf"(\d\d?) ({'|'.join(MONTHS)}) (\d{{4}})")
 _FULL = re.compile(r"\w+day, (\d\d? \w+ \d{4})")
 _END = re.compile(r"(?<=[.?!]) (?=\S)")
+_NUMBERED = re.compile(r"((?:[\d.,]+ )?)(.+?)( \d+| \(\d+\)|)")
 _BETWEEN = re.compile(r"( and | or |, )")
 _FEWEST_LETTERS = 4  # a pattern with fewer of its own would be found in anything
 # What somebody typed may stand in a sentence: none of it may make looking for one long.
@@ -109,6 +111,34 @@ def _read(language: str, domain: str) -> Translations | None:
     return Translations(compiled)
 
 
+class Names(dict[str, str]):
+    """What is put into sentences, such as the label of a question -> what it is in the language of whoever reads.
+
+    Made once for each language and kept: two of them are never the same, whatever they hold.
+    """
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    @cached_property
+    def backwards(self) -> "Names":
+        """What each is called in its own language; without those that would be two things."""
+        found = Names({other: one for one, other in self.items()})
+        if len(found) < len(self):
+            many = Counter(self.values())
+            found = Names({other: one for other, one in found.items() if many[other] == 1})
+        return found
+
+    def said(self, text: str) -> str | None:
+        """What this is called, also with a number beside it (`Visit 2`, `Dose (2)`, `5 mg`); None when nobody knows."""
+        found = self.get(text)
+        if found is None and (numbered := _NUMBERED.fullmatch(text)) is not None and numbered[2] in self:
+            found = numbered[1] + self[numbered[2]] + numbered[3]
+        return found
+
+
 @dataclass(frozen=True)
 class Pattern:
     """A sentence with places: how one that is filled in looks, and what it is in another language.
@@ -122,7 +152,7 @@ class Pattern:
     names: tuple[str, ...]
     translated: str
 
-    def said(self, text: str, language: str, inside: int = _MOST_INSIDE) -> str | None:
+    def said(self, text: str, language: str, inside: int = _MOST_INSIDE, names: "Names | None" = None) -> str | None:
         """The text in the other language, when it is this sentence; None when it is not."""
         if (
             len(text) < len(self.before) + len(self.after)
@@ -133,7 +163,7 @@ class Pattern:
         values = self._values(text)
         if values is None:
             return None
-        filled = PLACE.sub(lambda place: _value(values[place[1]], language, inside - 1), self.translated)
+        filled = PLACE.sub(lambda place: _value(values[place[1]], language, inside - 1, names), self.translated)
         return filled.replace("{{", "{").replace("}}", "}")
 
     def _values(self, text: str) -> dict[str, str] | None:
@@ -172,13 +202,15 @@ def patterns_of(pairs: Iterable[tuple[str, str]]) -> list[Pattern]:
 @lru_cache(maxsize=32)
 def _patterns(language: str) -> tuple[list[Pattern], dict[str, str]]:
     """The patterns of a language, and its sentences without places."""
-    catalogue = TRANSLATIONS / language / "LC_MESSAGES" / "sentences.po"
+    own = language == SOURCE  # whose sentences any other catalogue knows
+    of = next((each for each in languages() if each != SOURCE), SOURCE) if own else language
+    catalogue = TRANSLATIONS / of / "LC_MESSAGES" / "sentences.po"
     if not catalogue.is_file():
         return [], {}
     with catalogue.open("rb") as text:
         known = [
-            (str(each.id), str(each.string))
-            for each in read_po(text, locale=language)
+            (str(each.id), str(each.id if own else each.string))
+            for each in read_po(text, locale=of)
             if each.id and isinstance(each.id, str) and each.string
         ]
     whole = {one: other for one, other in known if not PLACE.search(one)}
@@ -186,16 +218,18 @@ def _patterns(language: str) -> tuple[list[Pattern], dict[str, str]]:
 
 
 @lru_cache(maxsize=4096)
-def sentence(text: str, language: str) -> str:
+def sentence(text: str, language: str, names: Names | None = None) -> str:
     """A sentence of the program in another language; as it is when it is none, or in English.
+
+    `names`: what of the study stands in it, in that language; then also a label by itself is one of them.
 
     >>> sentence("This needs an answer.", "en")
     'This needs an answer.'
     """
     folder = nearest(language)
-    if folder is None or folder == SOURCE or not text:
+    if folder is None or not text or (folder == SOURCE and not names):
         return text
-    found = _found(text, folder)
+    found = _found(text, folder, names=names)
     if found is not None:
         return found
     parts = _END.split(text)
@@ -209,7 +243,7 @@ def sentence(text: str, language: str) -> str:
             said += parts[at:]
             break
         for end in range(min(len(parts), at + _MOST_TOGETHER), at, -1):
-            found = _found(" ".join(parts[at:end]), folder)
+            found = _found(" ".join(parts[at:end]), folder, names=names)
             if found is not None:
                 break
         else:
@@ -219,45 +253,58 @@ def sentence(text: str, language: str) -> str:
     return " ".join(said)
 
 
-def in_language(text: str, language: str) -> str:
-    """A sentence or a label of ours in another language, as the program or a template has it."""
-    said = sentence(text, language)
+def in_language(text: str, language: str, names: Names | None = None) -> str:
+    """A sentence or a label of ours in another language, as the program or a template has it.
+
+    `names`: what of a study stands in it, in that language.
+    """
+    said = sentence(text, language, names)
     return str(translations(language).gettext(text)) if said == text and text else said
 
 
-def _found(text: str, language: str, inside: int = _MOST_INSIDE) -> str | None:
+def _found(text: str, language: str, inside: int = _MOST_INSIDE, names: Names | None = None) -> str | None:
     if inside < 0:
         return None
     patterns, whole = _patterns(language)
     if text in whole:
         return whole[text]
-    found = next((found for each in patterns if (found := each.said(text, language, inside)) is not None), None)
+    if names and (named := names.said(text)) is not None:
+        return named
+    said_each = (each.said(text, language, inside, names) for each in patterns)
+    found = next((found for found in said_each if found is not None), None)
     if (
         found is None and text[:1].isupper() and ": " not in text
     ):  # what follows a colon elsewhere may begin a line here
         within = text[:1].lower() + text[1:]
-        begun = (each.said(within, language) for each in patterns if each.before[:1].islower())
+        begun = (each.said(within, language, names=names) for each in patterns if each.before[:1].islower())
         found = whole.get(within) or next((said for said in begun if said is not None), None)
         return found[:1].upper() + found[1:] if found else None
     if found is None and ": " in text:
         about, _, rest = text.partition(": ")
-        said = _found(rest, language, inside - 1)
+        said = _found(rest, language, inside - 1, names)
         if said is None and rest.endswith("."):  # `Surgery: yes.` has no sentence behind the colon, but a word of ours
             _, whole = _patterns(language)
-            said = f"{whole[word]}." if (word := rest.removesuffix(".")) in whole else None
-        return f"{about}: {said}" if said is not None else None
+            word = rest.removesuffix(".")
+            word_said = whole.get(word) or (names.said(word) if names else None)
+            said = f"{word_said}." if word_said else None
+        named = names.said(about) if names else None
+        if said is None and named is None:
+            return None
+        return f"{named or about}: {said or rest}"
     return found
 
 
-def _value(value: str, language: str, inside: int) -> str:
+def _value(value: str, language: str, inside: int, names: Names | None = None) -> str:
     """What was put into a sentence: words of ours, several of them, or a day, are translated as well."""
-    found = _found(value, language, inside)
+    found = _found(value, language, inside, names)
     if found is None:
         _, whole = _patterns(language)
         end = next((each for each in whole if each.startswith(" ") and value.endswith(each)), "")
         parts = _BETWEEN.split(value.removesuffix(end))
         parts = (
-            [_found(part, language) or part for part in parts] if len(parts) > 1 else [whole.get(parts[0], parts[0])]
+            [_found(part, language, names=names) or part for part in parts]
+            if len(parts) > 1
+            else [whole.get(parts[0], parts[0])]
         )
         found = "".join((*parts, whole.get(end, "")))
         found = _FULL.sub(lambda at: _full_day(at, language), found)

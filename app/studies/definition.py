@@ -211,6 +211,8 @@ class InstrumentText(Part):
     label: Label | None = None
     short: str | None = Field(default=None, max_length=16)
     recall: str | None = None
+    scoring: str | None = None
+    repeat_label: Label | None = Field(default=None, description="What one of several is called, where it is a word.")
     licence: str | None = Field(default=None, description="Whose words these are.")
     sections: tuple[Heading, ...] = Field(
         default=(), description="The headings of the sections, in order; empty where it stays as the study words it."
@@ -944,12 +946,113 @@ class ConsentText(Part):
     optional: tuple[Choice, ...] = ()
 
 
+class VisitText(Part):
+    """What a visit is called in another language."""
+
+    code: Code
+    label: Label | None = None
+    short: str | None = Field(default=None, max_length=12)
+
+
+class UnscheduledText(Part):
+    """What a visit outside the plan is called in another language; its number follows."""
+
+    label: Label | None = None
+
+
+class EligibilityText(Part):
+    """The criteria in another language."""
+
+    criteria: tuple[Choice, ...] = ()
+
+
+class FactorText(Part):
+    """What allocation is stratified by, in another language."""
+
+    code: Code
+    label: Label | None = None
+    levels: tuple[Choice, ...] = ()
+
+
+class FirstStageText(Part):
+    """A first stage in another language. Its groups are hidden like arms."""
+
+    label: Label | None = None
+    strata: tuple[FactorText, ...] = ()
+    groups: tuple[Choice, ...] = ()
+
+
+class AllocationText(Part):
+    """What is read of the allocation, in another language."""
+
+    strata: tuple[FactorText, ...] = ()
+    first_stage: FirstStageText = FirstStageText()
+
+
+class OutcomeText(Part):
+    """What an outcome is called in another language, by its item and visit."""
+
+    item: Code
+    visit: Code
+    label: Label
+
+
+class UnblindingText(Part):
+    """How the blind is broken, in another language."""
+
+    procedure: Annotated[str, StringConstraints(max_length=4000)] | None = None
+    reasons: tuple[Choice, ...] = ()
+
+
+class SafetyText(Part):
+    """The words of safety in another language."""
+
+    terms: tuple[Choice, ...] = ()
+    severity: tuple[Choice, ...] = ()
+    relatedness: tuple[Choice, ...] = ()
+    clocks: tuple[Choice, ...] = ()
+    deviations: tuple[Choice, ...] = ()
+
+
+class ModuleText(Part):
+    """Something that is delivered in a session, in another language."""
+
+    code: Code
+    label: Label | None = None
+    items: tuple[ItemText, ...] = ()
+
+
+class ArmTreatmentText(Part):
+    """What a session of one arm consists of, in another language: for unblinded eyes only."""
+
+    arm: AnyCode
+    modules: tuple[ModuleText, ...] = ()
+
+
 class StudyText(Part):
-    """study.LANGUAGE.yaml: what a participant reads of study.yaml in another language, by its codes."""
+    """study.LANGUAGE.yaml: what a person reads of study.yaml in another language, by its codes.
+
+    What is left out stays as the study words it. `arms`, the groups of a first stage, `treatment` and
+    `blinding_assessment` are for unblinded eyes only, as in study.yaml.
+    """
 
     language: Language
+    title: Label | None = None
+    arms: tuple[Choice, ...] = ()
+    allocation: AllocationText = AllocationText()
+    eligibility: EligibilityText = EligibilityText()
     consent: ConsentText = ConsentText()
+    visits: tuple[VisitText, ...] = ()
+    unscheduled: UnscheduledText = UnscheduledText()
+    outcomes: tuple[OutcomeText, ...] = ()
     missing_codes: tuple[MissingCode, ...] = ()
+    withdrawal_levels: tuple[Choice, ...] = ()
+    screen_failure_reasons: tuple[Choice, ...] = ()
+    unblinding: UnblindingText = UnblindingText()
+    safety: SafetyText = SafetyText()
+    dictionaries: tuple[Choice, ...] = ()
+    blinding_assessment: tuple[Choice, ...] = ()
+    treatment: tuple[ArmTreatmentText, ...] = ()
 
 
 class StudyFile(Part):

@@ -13,6 +13,7 @@ from app.people.reads import STUDY, VERSIONS_AT_SITES
 from app.studies.definition import Study
 from app.studies.models import StudyVersion
 from app.studies.reads import definition
+from app.studies.texts import study_in
 
 VERSION = table_of(StudyVersion)
 
@@ -22,6 +23,9 @@ class StudyInUse:
     """A study and the version of its definition that holds now. `code` is also the name of its audit log.
 
     Of the versions in force at its sites it is the newest. `others` are the sites that work under another one.
+
+    Pages have it in the words of whoever reads (`read_in`). What is written down, sent to nobody in particular, or
+    leaves as data is said in the words of the study, which are `own`.
     """
 
     id: int
@@ -29,6 +33,22 @@ class StudyInUse:
     version_id: int
     definition: Study
     others: Mapping[int, "StudyInUse"] = field(default_factory=dict, compare=False, repr=False)
+    worded_from: "StudyInUse | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def own(self) -> "StudyInUse":
+        """The study in its own words."""
+        return self.worded_from or self
+
+    def read_in(self, language: str) -> "StudyInUse":
+        """The study for who reads this language, at every site; itself where it has no words in it."""
+        own = self.own
+        said = study_in(own.definition, language)
+        elsewhere = own.others.values()
+        if said is own.definition and all(study_in(each.definition, language) is each.definition for each in elsewhere):
+            return own
+        others = {at: each.read_in(language) for at, each in own.others.items()}
+        return StudyInUse(own.id, own.code, own.version_id, said, others, own)
 
     @property
     def definitions(self) -> tuple[Study, ...]:

@@ -12,7 +12,7 @@ from app.foundation.database import table_of
 from app.foundation.errors import NotFound, Refused
 from app.studies.definition import Instrument, InstrumentText, Study
 from app.studies.models import StudyRecord, StudyVersion, StudyWording
-from app.studies.texts import in_language
+from app.studies.texts import in_language, is_worded
 
 KEPT_DEFINITIONS = 64
 
@@ -81,20 +81,26 @@ def current(session: Session, study: StudyRecord) -> tuple[int, Study]:
 
 
 WORDING = table_of(StudyWording)
-_WORDING = select(WORDING.c.id, WORDING.c.sha256, WORDING.c.words).where(
+_WORDING = select(WORDING.c.id, WORDING.c.language, WORDING.c.words).where(
     WORDING.c.study_id == bindparam("study_id", type_=Integer),
     WORDING.c.instrument == bindparam("instrument", type_=String),
-    WORDING.c.language == bindparam("language", type_=String),
+    WORDING.c.language.in_((bindparam("language", type_=String), bindparam("own", type_=String))),
     WORDING.c.replaced_at.is_(None),
 )
 # Words already parsed, by the text itself: an instrument in them is known by their identity.
 _words: OrderedDict[str, InstrumentText] = OrderedDict()
 
 
-def as_read(session: Session, study_id: int, instrument: Instrument, language: str) -> Instrument:
-    """An instrument for who reads this language, in the wording that this installation has a licence for, if any."""
-    asked = {"study_id": study_id, "instrument": instrument.code, "language": language}
-    row = session.execute(_WORDING, asked).first()
+def as_read(session: Session, study_id: int, instrument: Instrument, language: str, *, own: str) -> Instrument:
+    """An instrument for who reads this language, in the wording that this installation has a licence for, if any.
+
+    `own` is the language of the study: its wording is read where neither the installation nor the study has another.
+    """
+    asked = {"study_id": study_id, "instrument": instrument.code, "language": language, "own": own}
+    rows = {row.language: row for row in session.execute(_WORDING, asked)}
+    row = rows.get(language)
+    if row is None and not is_worded(instrument, language):
+        row = rows.get(own)
     if row is None:
         return in_language(instrument, language)
     with _lock:

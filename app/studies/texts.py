@@ -1,11 +1,12 @@
-"""How does an instrument read in another language, or in the wording its authors license? And what else does a
-participant read and sign? Labels alone change; codes, ranges and rules are the study's.
+"""How do a study and its instruments read in another language, or in the wording their authors license? And what does a
+participant read and sign beside them? Labels alone change; codes, ranges and rules are the study's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from app.foundation.languages import Names
 from app.studies.definition import (
     Choice,
     ConsentQuestion,
@@ -15,6 +16,7 @@ from app.studies.definition import (
     Item,
     ItemText,
     MissingCode,
+    Part,
     QuestionText,
     Study,
     StudyText,
@@ -24,6 +26,95 @@ _Text = TypeVar("_Text", StudyText, InstrumentText)
 _MOST_KEPT = 1024
 # By identity, and kept with what they were made of: whoever judges a form knows an instrument by its identity as well.
 _made: dict[tuple[int, str, int], tuple[Instrument, InstrumentText | None, Instrument]] = {}
+_studies: dict[tuple[int, str], tuple[Study, Study, Names]] = {}
+_NAMES = ("code", "arm", "item", "visit")
+"""What the words of a part may say of which part they are."""
+_SAME = Names()
+
+
+def study_in(study: Study, language: str) -> Study:
+    """The study for who reads this language, with its instruments; the same object as long as it is asked for, and the
+    study itself where it has no words in that language.
+    """
+    return _study_in(study, language)[0]
+
+
+def labels_in(study: Study, language: str) -> Names:
+    """Each label of the study -> what it is for who reads this language; without those that would be two things."""
+    return _study_in(study, language)[1]
+
+
+def _study_in(study: Study, language: str) -> tuple[Study, Names]:
+    key = (id(study), language)
+    kept = _studies.get(key)
+    if kept is None:
+        if len(_studies) >= _MOST_KEPT:
+            _studies.clear()
+        said = _study_said(study, language)
+        kept = _studies[key] = (study, said, _SAME if said is study else _labels(study, said))
+    return kept[1], kept[2]
+
+
+def _study_said(study: Study, language: str) -> Study:
+    text = _text_in(study.texts, language)
+    instruments = tuple(in_language(form, language) for form in study.instruments)
+    if text is None and all(one is other for one, other in zip(instruments, study.instruments, strict=True)):
+        return study
+    worded = study if text is None else _worded(study, text)
+    return _without_worked_out(worded.model_copy(update={"instruments": instruments}), _OF_STUDY)
+
+
+def _worded(own: Any, said: Any) -> Any:
+    """A part of a study in the words that there are for it."""
+    if own is None or said is None:
+        return own
+    if isinstance(said, str):
+        return said
+    if isinstance(said, ItemText):
+        return _item(own, said)
+    if isinstance(said, tuple):
+        if not said:
+            return own
+        names = names_of(type(said[0]))
+        words = {_named(each, names): each for each in said}
+        return tuple(_worded(each, words.get(_named(each, names))) for each in own)
+    said_of = [name for name in type(said).model_fields if name not in _NAMES and name != "language"]
+    changes = {
+        name: words for name in said_of if (words := _worded(getattr(own, name), getattr(said, name))) is not None
+    }
+    return own.model_copy(update=changes)
+
+
+def names_of(text: type[Part]) -> tuple[str, ...]:
+    """By which of its fields the words of a part say of which part they are."""
+    return tuple(name for name in _NAMES if name in text.model_fields)
+
+
+def _named(part: Part, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(getattr(part, name)) for name in names)
+
+
+def _labels(own: Study, said: Study) -> Names:
+    found: dict[str, str] = {}
+    twice: set[str] = set()
+    for one, other in _pairs(own, said):
+        if found.setdefault(one, other) != other:
+            twice.add(one)
+    return Names({one: other for one, other in found.items() if one not in twice and one != other})
+
+
+def _pairs(own: Any, said: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a study that has other words, beside them."""
+    if own is said:
+        return
+    if isinstance(own, str):
+        yield own, said
+    elif isinstance(own, tuple):
+        for one, other in zip(own, said, strict=True):
+            yield from _pairs(one, other)
+    elif isinstance(own, Part):
+        for name in type(own).model_fields:
+            yield from _pairs(getattr(own, name), getattr(said, name))
 
 
 def in_language(instrument: Instrument, language: str, wording: InstrumentText | None = None) -> Instrument:
@@ -39,6 +130,11 @@ def in_language(instrument: Instrument, language: str, wording: InstrumentText |
         said = instrument if text is None else _said(instrument, text)
         kept = _made[key] = (instrument, wording, said if wording is None else _said(said, wording))
     return kept[2]
+
+
+def is_worded(instrument: Instrument, language: str) -> bool:
+    """Whether the study has words of its own for who reads this language."""
+    return _text_in(instrument.texts, language) is not None
 
 
 def consent_in(study: Study, language: str) -> ConsentRules:
@@ -80,7 +176,16 @@ def _choices(choices: Iterable[Choice], said: Iterable[Choice]) -> tuple[Choice,
     return tuple(choice.model_copy(update={"label": labels.get(choice.code, choice.label)}) for choice in choices)
 
 
-_WORKED_OUT = [name for name, value in vars(Instrument).items() if isinstance(value, cached_property)]
+_OF_INSTRUMENT = [name for name, value in vars(Instrument).items() if isinstance(value, cached_property)]
+_OF_STUDY = [name for name, value in vars(Study).items() if isinstance(value, cached_property)]
+_Copied = TypeVar("_Copied", Study, Instrument)
+
+
+def _without_worked_out(copied: _Copied, names: Iterable[str]) -> _Copied:
+    """Without what was worked out once from the parts it had, and copied with them."""
+    for name in names:
+        copied.__dict__.pop(name, None)
+    return copied
 
 
 def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
@@ -95,11 +200,9 @@ def _said(instrument: Instrument, text: InstrumentText) -> Instrument:
         )
         for place, section in enumerate(instrument.sections)
     )
-    own = {name: said for name in ("label", "short", "recall") if (said := getattr(text, name)) is not None}
-    copied = instrument.model_copy(update={**own, "sections": sections})
-    for name in _WORKED_OUT:  # from the sections, once, and copied with them
-        copied.__dict__.pop(name, None)
-    return copied
+    names = ("label", "short", "recall", "scoring", "repeat_label")
+    own = {name: said for name in names if (said := getattr(text, name)) is not None}
+    return _without_worked_out(instrument.model_copy(update={**own, "sections": sections}), _OF_INSTRUMENT)
 
 
 def _item(item: Item, text: ItemText | None) -> Item:

@@ -187,7 +187,7 @@ def _named(here: Here, loaded: list[VersionRow], version: str) -> StudyInUse:
 
 
 def _versions_page(here: Here, *, problem: Invalid | Refused | None = None, number: int | None = None) -> Response:
-    places, study = places_of(here), here.the_study
+    places, study = places_of(here), here.the_study.own
     asked = here.request.query_params if here.request.method == "GET" else {}
     loaded = reads.loaded_versions(here.session, study, by=here.actor)
     sites = reads.at_sites(study, places.sites)
@@ -240,7 +240,7 @@ def _going(one: Going) -> dict[str, Any]:
 
 
 def _effect_page(here: Here, later: str, *, problem: Invalid | Refused | None = None) -> Response:
-    places, study = places_of(here), here.the_study
+    places, study = places_of(here), here.the_study.own
     loaded = reads.loaded_versions(here.session, study, by=here.actor)
     new = _named(here, loaded, later)
     ahead = [one for one in reads.at_sites(study, places.sites) if one.version_id < new.version_id]
@@ -279,12 +279,13 @@ def _effect_at(
     here: Here, places: Places, site: SiteRow, old: StudyInUse, new: StudyInUse, *, cursor: str | None
 ) -> dict[str, Any]:
     found = reads.differences_of(old, new, by=here.actor)
-    standing = reads.standing_risks(here.session, here.the_study, found)
-    page = reads.effects(here.session, here.the_study, new, site, cursor=cursor, by=here.actor, now=here.now)
+    standing = reads.standing_risks(here.session, here.the_study.own, found)
+    page = reads.effects(here.session, here.the_study.own, new, site, cursor=cursor, by=here.actor, now=here.now)
     totals = Totals()
     for each in page.rows:
         totals.add(each)
     url = f"{_url(here)}/{new.definition.version}/effect"
+    words = here.in_words(old.definition), here.in_words(new.definition)
     # Who reads no participants reads how many, and nothing of anybody.
     reads_people = may(here.actor, Permission.PARTICIPANT_READ, site_id=site.id)
     reads_entries = may(here.actor, Permission.ENTRY_READ, site_id=site.id)
@@ -294,13 +295,9 @@ def _effect_at(
         "differences": len(found),
         "forbidden": forbidden(found),
         "standing": standing,
-        "totals": effect_in_words(totals, old.definition, new.definition, here.tell),
+        "totals": effect_in_words(totals, *words, here.tell),
         "is_part": bool(page.next or page.previous),
-        "people": [
-            _line(each, old.definition, new.definition, entries=reads_entries)
-            for each in page.rows
-            if not each.is_nothing
-        ]
+        "people": [_line(each, *words, entries=reads_entries) for each in page.rows if not each.is_nothing]
         if reads_people
         else None,
         "newer": address(url, {"site": site.code}, after=page.previous) if page.previous else None,

@@ -66,6 +66,7 @@ def book(here: ChangeInStudy, code: str) -> Response:
         )
     except Warned as warned:
         here.release_key()
+        here.shows()
         return _booking_page(here, participant, warnings=warned.warnings)
     except (Invalid, Refused) as problem:
         here.refuse(problem)

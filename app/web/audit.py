@@ -80,6 +80,7 @@ def verify_log(here: ChangeInStudy) -> Response:
         found = verify(session, log, points)
     found.faults.extend(faults)
     newest = max((point.size for point in points if point.log == log), default=0)
+    here.shows()
     return _audit_page(here, verified=found, newest=newest)
 
 

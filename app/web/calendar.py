@@ -310,6 +310,7 @@ def make_feed(here: ChangeInStudy) -> Response:
         here.refuse(problem)
         return _feeds_page(here, problem=problem)
     here.repeated_leads_to(f"/{here.the_study.code}/calendar/feeds")
+    here.shows()
     return _feeds_page(here, made=f"{here.settings.address}/feeds/{token}.ics")
 
 

@@ -73,7 +73,7 @@ def file(here: PageInStudy, code: str) -> Response:
     site = places.site(participant.site_id)
     body = casebook_of(
         here.session,
-        here.the_study,
+        here.the_study.own,
         participant,
         site=f"{site.code} {site.name}" if site else "",
         timezone=places.timezone(participant.site_id),
@@ -93,8 +93,8 @@ def own_copy(here: LoggedPageInStudy, code: str) -> Response:
     place = Place(f"{site.code} {site.name}" if site else "", places.timezone(participant.site_id))
     about: dict[str, Any] = {"place": place, "by": here.actor, "now": here.now}
     with here.nobody_waits():
-        book = book_of_copy(database_of(here.request), here.the_study, participant.code, **about)
-    body = own_copy_of(here.session, here.the_study, participant, book=book, **about)
+        book = book_of_copy(database_of(here.request), here.the_study.own, participant.code, **about)
+    body = own_copy_of(here.session, here.the_study.own, participant, book=book, **about)
     name = f"{here.the_study.code}-{participant.code}-own-copy-{here.now:%Y-%m-%d}.zip"
     return Response(body, media_type="application/zip", headers=kept_as(name))
 

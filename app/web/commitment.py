@@ -54,7 +54,7 @@ def certificate_pdf(here: PageInStudy, version: int) -> Response:
                 "Every slot of this list was sealed and committed to before the first participant was randomised. The "
                 "root below stands for all of them; it says nothing of their order."
             )
-            if not here.the_study.definition.is_clustered
+            if not here.the_study.own.definition.is_clustered
             else gettext(
                 "Every slot of this list was sealed and committed to before the first participant of its sites was "
                 "randomised. The root below stands for all of them; it does not say which site has which arm."
@@ -80,7 +80,9 @@ def proofs_file(here: LoggedPageInStudy, version: int) -> Response:
     """For every allocation its arm, salt and path to the root; each opening is in the log before a line leaves."""
     _require(here, Permission.ALLOCATIONS_EXPORT)
     found = _sequence(here, version)
-    lines = reads.proofs_file(here.session, here.the_study, found.id, by=here.actor, why=commitment.WHY, now=here.now)
+    lines = reads.proofs_file(
+        here.session, here.the_study.own, found.id, by=here.actor, why=commitment.WHY, now=here.now
+    )
     name = f"{_name(here, version)}-proofs.ndjson"
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=kept_as(name))
 
@@ -99,7 +101,7 @@ def close(here: ChangeInStudy, version: int) -> Response:
     found = _sequence(here, version)
     try:
         require_password(here, here.form.get("password", [""])[-1])
-        actions.close(here.session, here.the_study, found.id, why=here.value("why"), by=here.actor, now=here.now)
+        actions.close(here.session, here.the_study.own, found.id, why=here.value("why"), by=here.actor, now=here.now)
     except (Invalid, Refused) as problem:
         here.refuse(problem)
         return _page(here, version, problem=problem)
@@ -110,7 +112,7 @@ def close(here: ChangeInStudy, version: int) -> Response:
 def plan_file(here: LoggedPageInStudy, version: int) -> Response:
     """Plan, seed and salt key of a closed list, from which anybody draws it again."""
     _require(here, Permission.ALLOCATIONS_EXPORT)
-    plan = actions.open_plan(here.session, here.the_study, _sequence(here, version).id, by=here.actor, now=here.now)
+    plan = actions.open_plan(here.session, here.the_study.own, _sequence(here, version).id, by=here.actor, now=here.now)
     return _file(commitment.canonical(plan), "application/json", f"{_name(here, version)}-plan.json")
 
 
@@ -156,20 +158,20 @@ def _key_of(said: dict[str, Any], gettext: Gettext) -> tuple[str, Literal["text"
 def _page(here: Here, version: int, *, problem: Invalid | Refused | None = None) -> Response:
     found, said = _certificate(here, version)
     gettext = translations(here.language).gettext
-    escrowed = any(each.version == version for each in escrows(here.session, here.the_study, by=here.actor))
-    others = [each for each in reads.sequences(here.session, here.the_study, by=here.actor) if each.id != found.id]
+    escrowed = any(each.version == version for each in escrows(here.session, here.the_study.own, by=here.actor))
+    others = [each for each in reads.sequences(here.session, here.the_study.own, by=here.actor) if each.id != found.id]
     return show(
         here,
         "commitment/certificate.html",
-        clustered=here.the_study.definition.is_clustered,
+        clustered=here.the_study.own.definition.is_clustered,
         further=said.get("further", False),
         several=any(each.sealed_at and each.stage == found.stage and each.status != "retired" for each in others),
         status_code=status_of(problem),
-        url=f"/{here.the_study.code}/sequence",
+        url=f"/{here.the_study.own.code}/sequence",
         found=found,
         lines=rows_of(said, gettext),
         escrowed=escrowed,
-        allocations=reads.allocated_from(here.session, here.the_study, found.id, by=here.actor),
+        allocations=reads.allocated_from(here.session, here.the_study.own, found.id, by=here.actor),
         refused=problem.reason if isinstance(problem, Refused) else None,
         errors=errors_of(problem),
         why=here.value("why"),
@@ -182,21 +184,21 @@ def _require(here: Here, permission: Permission = Permission.SEQUENCE_DRAW) -> N
 
 
 def _sequence(here: Here, version: int) -> SequenceCounts:
-    return reads.sequence_of_version(here.session, here.the_study, version, by=here.actor)
+    return reads.sequence_of_version(here.session, here.the_study.own, version, by=here.actor)
 
 
 def _certificate(here: Here, version: int) -> tuple[SequenceCounts, dict[str, Any]]:
     _require(here)
     found = _sequence(here, version)
-    return found, reads.certificate(here.session, here.the_study, found.id, by=here.actor)
+    return found, reads.certificate(here.session, here.the_study.own, found.id, by=here.actor)
 
 
 def _url(here: Here, version: int) -> str:
-    return f"/{here.the_study.code}/sequence/{version}/certificate"
+    return f"/{here.the_study.own.code}/sequence/{version}/certificate"
 
 
 def _name(here: Here, version: int) -> str:
-    return f"{here.the_study.code}-list-{version}"
+    return f"{here.the_study.own.code}-list-{version}"
 
 
 def _file(body: bytes, media_type: str, name: str) -> Response:

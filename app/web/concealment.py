@@ -26,7 +26,7 @@ def statement(here: PageInStudy) -> Response:
     """The statement as it is now."""
     said = _said(here)
     gettext = translations(here.language).gettext
-    root = f"/{here.the_study.code}/concealment"
+    root = f"/{here.the_study.own.code}/concealment"
     return show(
         here,
         "concealment/statement.html",
@@ -69,11 +69,11 @@ def statement_pdf(here: PageInStudy) -> Response:
 
 def _said(here: Here) -> dict[str, Any]:
     kept = kept_here(here.request, KeptActs)
-    return concealment(here.session, here.the_study, by=here.actor, now=here.now, kept=kept)
+    return concealment(here.session, here.the_study.own, by=here.actor, now=here.now, kept=kept)
 
 
 def _name(here: Here) -> str:
-    return f"{here.the_study.code}-concealment-{here.now:%Y-%m-%d}"
+    return f"{here.the_study.own.code}-concealment-{here.now:%Y-%m-%d}"
 
 
 def _file(body: bytes, media_type: str, name: str) -> Response:

@@ -69,6 +69,7 @@ def record(here: ChangeInStudy, code: str, sent: SentFiles) -> Response:
     if switch := here.value("switch"):
         here.release_key()  # showing the form another way changes nothing of a consent
         _keep(here, participant, scan)
+        here.shows()
         return _switched_page(here, participant, switch, version=version, language=language, method=method, paper=paper)
     paper = paper if method == "paper" else None
     optional = here.the_study.definition.consent.optional
@@ -172,7 +173,7 @@ def _refuse_problems(
 ) -> None:
     """Say what is wrong with the form before a password is asked for it, so that none is typed in vain."""
     definition, places = here.the_study.definition, places_of(here)
-    asked = consent_in(definition, language)
+    asked = consent_in(here.the_study.own.definition, language)
     problems = rules.consent_problems(
         definition.consent_documents,
         asked.optional,
@@ -223,7 +224,7 @@ def _record_page(
     refused = problem.reason if isinstance(problem, Refused) else None
     if document is not None and refused is None:
         refused = rules.why_not_sign(Status(participant.status), consents, document.version, gives_more=again)
-    asked = consent_in(definition, document.language if document is not None else language)
+    asked = consent_in(here.the_study.own.definition, document.language if document is not None else language)
     order = [f"questions.{question.code}" for question in asked.questions]
     order += [f"options.{choice.code}" for choice in asked.optional]
     order += ["signed_on", "signature", "paper_sha256", "password"]
@@ -601,6 +602,7 @@ def show_signature(here: ChangeInStudy, code: str, consent_id: int) -> Response:
         here.session, here.the_study, participant, consent_id, by=here.actor, now=here.now
     )
     here.release_key()  # looking again is no change, and is written down again
+    here.shows()
     return _consent_page(here, participant, consent_id, signature=signature or "Erased on request.", strokes=strokes)
 
 

@@ -89,6 +89,7 @@ def compare(here: ChangeInStudy) -> Response:
     here.session.commit()
     typed = {name: here.value(name) for name in ("method", *OPTIONS, *NUMBERS, FIRST_SIZES)}
     beside = [code for code in here.form.get("beside", []) if code in _alternatives(here.the_study.definition)]
+    here.shows()
     return _page(here, typed, beside)
 
 

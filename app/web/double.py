@@ -101,6 +101,7 @@ def second(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Respo
     typed = parse_typed(spot.instrument, lists(here.form), language=spot.reader)
     if (other := unseen_draft(spot)) is not None:
         here.release_key()
+        here.shows()
         return form_page(spot, typed=lists(here.form), elsewhere=other)
     try:
         entered = actions.enter_second(

@@ -917,43 +917,130 @@ def notes(known: Known) -> Sheet:
     )
 
 
+def _in_other_words(way: str, label: str, add: str, known: Options, *more: Asked, inner: tuple[Rows, ...] = ()) -> Rows:
+    """What the parts of a list of study.yaml are called in another language, by their codes."""
+    fields = (Asked("code", "Code", suggested=known), *(more or (_LABEL,)))
+    new = {"code": known[0][0] if known else "code", **({} if more else {"label": "New"})}
+    return Rows(way, label, add, fields, new, inner=inner, is_table=not inner and not more)
+
+
 def words(known: Known) -> Sheet:
-    """What participants read of study.yaml, in another language."""
-    suggested = known.of("consent", "questions")
+    """What people read of study.yaml, in another language."""
+    spoken, levels = Asked("label", "Label", needed=False), Asked("levels", "Levels", CHOICES)
+    first, arm = "allocation.first_stage", known.of("arms")[0][0] if known.of("arms") else "arm"
+    asked = (
+        Asked("code", "Code"),
+        spoken,
+        Asked("hint", "Hint"),
+        Asked("unit", "Unit"),
+        Asked("low_label", "Words of the low end"),
+        Asked("high_label", "Words of the high end"),
+        Asked("choices", "Choices", CHOICES),
+    )
+    items = Rows("items", "Questions", "Add a question", asked, {"code": "item"})
+    modules = Rows("modules", "What is delivered", "Add something", (_CODE, spoken), {"code": "module"}, (items,))
+    outcome = (
+        Asked("item", "Item", suggested=known.items, needed=True),
+        Asked("visit", "Visit", SELECT, known.of("visits")),
+        _LABEL,
+    )
     return Sheet(
         "In another language",
-        (),
         (
-            Rows(
+            Asked("title", "Title", needed=False),
+            Asked(f"{first}.label", "A group first, an arm later", needed=False),
+            Asked("unscheduled.label", "Visits outside the plan", needed=False),
+            Asked("unblinding.procedure", "Procedure of breaking the blind", AREA),
+        ),
+        (
+            _in_other_words(
+                "visits",
+                "Visits",
+                "Add a visit",
+                known.of("visits"),
+                spoken,
+                Asked("short", "Short label", needed=False),
+            ),
+            _in_other_words("eligibility.criteria", "Criteria", "Add a criterion", known.of("eligibility", "criteria")),
+            _in_other_words(
+                "screen_failure_reasons",
+                "Why somebody does not take part",
+                "Add a reason",
+                known.of("screen_failure_reasons"),
+            ),
+            _in_other_words(
                 "consent.questions",
                 "Questions about the consent document",
                 "Add a question",
-                (
-                    Asked("code", "Code", suggested=suggested),
-                    Asked("label", "Label", needed=False),
-                    Asked("hint", "Said after a wrong answer"),
-                    Asked("choices", "Choices", CHOICES),
-                ),
-                {"code": suggested[0][0] if suggested else "question"},
+                known.of("consent", "questions"),
+                spoken,
+                Asked("hint", "Said after a wrong answer"),
+                Asked("choices", "Choices", CHOICES),
             ),
-            Rows(
+            _in_other_words(
                 "consent.optional",
                 "What a participant may refuse and still take part",
                 "Add an optional consent",
-                (Asked("code", "Code", suggested=known.of("consent", "optional")), _LABEL),
-                {"code": "optional", "label": "New"},
-                is_table=True,
+                known.of("consent", "optional"),
+            ),
+            _in_other_words(
+                "missing_codes", "Reasons why there is no answer", "Add a reason", known.of("missing_codes")
+            ),
+            _in_other_words(
+                "withdrawal_levels",
+                "How far a participant can withdraw",
+                "Add a level",
+                known.of("withdrawal_levels"),
             ),
             Rows(
-                "missing_codes",
-                "Reasons why there is no answer",
-                "Add a reason",
-                (Asked("code", "Code", suggested=known.of("missing_codes")), _LABEL),
-                {"code": "NEW", "label": "New"},
+                "outcomes",
+                "Outcomes",
+                "Add an outcome",
+                outcome,
+                {"item": "item", "visit": "visit", "label": "New"},
                 is_table=True,
             ),
+            _in_other_words("safety.terms", "Terms", "Add a term", known.of("safety", "terms")),
+            _in_other_words("safety.severity", "Severity", "Add a grade", known.of("safety", "severity")),
+            _in_other_words("safety.relatedness", "Relatedness", "Add an answer", known.of("safety", "relatedness")),
+            _in_other_words("safety.clocks", "Deadlines", "Add a deadline", known.of("safety", "clocks")),
+            _in_other_words("safety.deviations", "Deviations", "Add a kind", known.of("safety", "deviations")),
+            _in_other_words(
+                "unblinding.reasons", "Reasons of an emergency", "Add a reason", known.of("unblinding", "reasons")
+            ),
+            _in_other_words("dictionaries", "Dictionaries", "Add a dictionary", known.of("dictionaries")),
+            _in_other_words(
+                "allocation.strata", "Strata", "Add a stratum", known.of("allocation", "strata"), spoken, levels
+            ),
+            _in_other_words("arms", "Arms", "Add an arm", known.of("arms")),
+            _in_other_words(
+                f"{first}.strata",
+                "Strata of the first stage",
+                "Add a stratum",
+                known.of("allocation", "first_stage", "strata"),
+                spoken,
+                levels,
+            ),
+            _in_other_words(
+                f"{first}.groups",
+                "Groups of the first stage",
+                "Add a group",
+                known.of("allocation", "first_stage", "groups"),
+            ),
+            _in_other_words(
+                "blinding_assessment", "Guesses of the arm", "Add a guess", known.of("blinding_assessment")
+            ),
+            Rows(
+                "treatment",
+                "Sessions by arm",
+                "Add an arm",
+                (Asked("arm", "Arm", SELECT, known.of("arms")),),
+                {"arm": arm},
+                inner=(modules,),
+            ),
         ),
-        hint="By the codes of study.yaml. What is left out stays as the study words it.",
+        hint="By the codes of study.yaml. What is left out stays as the study words it. As there, only unblinded "
+        "people read arms, groups, guesses and sessions.",
     )
 
 

@@ -17,6 +17,8 @@ _OF_FORM = (
     ("label", "Label of the form"),
     ("short", "Short label"),
     ("recall", "Looks back over"),
+    ("scoring", "Scoring"),
+    ("repeat_label", "What a repeat is called"),
     ("licence", "Licence"),
 )
 _OF_ITEM = (
@@ -26,8 +28,8 @@ _OF_ITEM = (
     ("low_label", "Words of the low end"),
     ("high_label", "Words of the high end"),
 )
-_MAY_BE_MISSING = frozenset({"short", "licence", "unit"})
-"""What is often the same in every language."""
+_MAY_BE_MISSING = frozenset({"short", "licence", "unit", "repeat_label"})
+"""What is often the same in every language, or no word at all."""
 
 
 @dataclass(frozen=True)

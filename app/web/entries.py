@@ -74,7 +74,6 @@ from app.studies.definition import Instrument, Item, ItemType, MissingCode, Visi
 from app.studies.reads import as_read
 from app.studies.reads import definition as definition_of
 from app.studies.rules.items import SEALED
-from app.studies.texts import missing_codes_in
 from app.web.forms import ENTRY
 from app.web.items import (
     FILE,
@@ -173,6 +172,18 @@ class Spot:
         return pair_at(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
 
     @property
+    def words(self) -> str:
+        """What an address says that goes on in the study's own words."""
+        return "?words=study" if self.here.in_study_words else ""
+
+    @property
+    def is_worded(self) -> bool:
+        """Whether the study words this form otherwise than its reader reads it."""
+        study = self.here.the_study
+        code, here = self.instrument.code, study.read_in(self.here.language).definition
+        return here.instrument(code) is not study.own.definition.instrument(code)
+
+    @property
     def visit_url(self) -> str:
         return visit_url(self.here, self.participant.code, self.planned.code)
 
@@ -222,7 +233,7 @@ class Spot:
     @cached_property
     def made_under(self) -> tuple[str, str] | None:
         """The version this was saved under and the one it is judged by now, where they have another form; or None."""
-        study = self.here.the_study.at(self.participant.site_id)
+        study = self.here.the_study.own.at(self.participant.site_id)
         if self.entry is None or self.entry.study_version_id == study.version_id:
             return None
         made, code = definition_of(self.here.session, self.entry.study_version_id), self.instrument.code
@@ -346,14 +357,13 @@ class Spot:
         return typed_form(self.instrument, self.entry.values, self.entry.reasons, language=self.reader)
 
     def said(self, item: Item, value: object) -> str:
-        """A stored value in the words of the study, by link in those of the language it is read in."""
+        """A stored value in the words of whoever reads."""
         return said(item, value, self.missing_codes, self.reader)
 
     @property
     def missing_codes(self) -> tuple[MissingCode, ...]:
         """The reasons why there is no answer, as the form is worded."""
-        definition = self.here.the_study.definition
-        return missing_codes_in(definition, self.language or definition.language)
+        return self.here.read_study.definition.missing_codes
 
 
 def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
@@ -367,15 +377,17 @@ def _spot(here: Here, code: str, visit: str, instrument: str) -> Spot:
 
 def spot_of(here: Here, code: str, visit: str, instrument: str) -> Spot:
     """NotFound unless this person may read entries of this participant, and the plan has this form at this visit."""
+    study, own = here.read_study, here.the_study.own.definition
     planned = planned_visit(here, visit)
     code_of_form, repeat = named_form(instrument)
-    form = here.the_study.definition.instrument(code_of_form)
+    form = study.definition.instrument(code_of_form)
     if form is None or code_of_form not in planned.instruments:
         raise NotFound
     participant = participant_by_code(
         here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
     )
-    worded = as_read(here.session, here.the_study.id, form, here.the_study.definition.language)
+    language = own.language if here.in_study_words else here.language
+    worded = as_read(here.session, study.id, form, language, own=own.language)
     spot = Spot(here, participant, planned, worded, repeat)
     if repeat != 1 and spot.entry is None and why_not_repeat(form, repeat, spot.place.begun) is not None:
         raise NotFound
@@ -403,16 +415,20 @@ def save(here: ChangeInTurn, code: str, visit: str, instrument: str, sent: SentF
         # Somebody made the first entry meanwhile. What was typed is kept, and goes on as the second.
         if (other := unseen_draft(spot)) is not None:
             here.release_key()
+            here.shows()
             return form_page(spot, typed=lists(here.form), elsewhere=other)
         _keep(spot)
         return here.redirect(f"{spot.url}/second", done="second_instead")
     if (changed := with_other_rows(spot.instrument, here.form, here.value(SAVE_AS))) is not None:
         require(here.actor, Permission.ENTRY_SAVE, site_id=spot.participant.site_id, action="entry.save")
         here.release_key()  # nothing is saved: the same form goes on
+        here.shows()
         return form_page(spot, typed=changed)
     if spot.may_save and (other := unseen_draft(spot)) is not None:
         here.release_key()
-        return form_page(spot, typed=attached_again(spot, sent), elsewhere=other)
+        typed_again = attached_again(spot, sent)
+        here.shows()
+        return form_page(spot, typed=typed_again, elsewhere=other)
     step, _, asked = here.value(SAVE_AS).partition("-")
     if step in STEPS and number(asked) in spot.asked_about:
         return _reply(spot, sent, number(asked), Step(step))

@@ -151,6 +151,7 @@ def give(here: ChangeInStudy, code: str) -> Response:
     if mailed:
         return here.redirect(url, done="link_mailed")
     here.repeated_leads_to(url)
+    here.shows()
     return _links_page(here, participant, address=f"{here.settings.address}/link/{token}", opens_on=opens_on)
 
 
@@ -350,7 +351,8 @@ def _as_participant(request: Request, session: Session, opened: Opened, form: Fo
 def _show(here: Here, opened: Opened, template: str, *, status: int = 200, **values: Any) -> Response:
     viewer = replace(plain_viewer(here.request), language=opened.link.language, home_url="#page")
     title = opened.study.definition.short_title
-    return page(here.request, template, viewer=viewer, status_code=status, study_title=title, opened=opened, **values)
+    given = {"study_title": title, "opened": opened, **values}
+    return page(here.request, template, viewer=viewer, status_code=status, names=here.names, **given)
 
 
 # Consent
@@ -509,10 +511,11 @@ def _form(opened: Opened, code: str) -> Instrument | None:
 
 
 def _spot(here: Here, opened: Opened, form: Instrument) -> Spot:
-    planned = opened.study.definition.visit(opened.link.about)
+    planned = here.read_study.definition.visit(opened.link.about)
     if planned is None:
         raise NotFound(GONE)
-    worded = as_read(here.session, opened.study.id, form, opened.link.language)
+    own = opened.study.definition.language
+    worded = as_read(here.session, opened.study.id, form, opened.link.language, own=own)
     return Spot(here, opened.participant, planned, worded, language=opened.link.language)
 
 

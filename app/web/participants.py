@@ -290,6 +290,7 @@ def find(here: ChangeInStudy) -> Response:
     except Invalid as problem:
         here.refuse(problem)
         return _find_page(here, places_of(here), text, problem=problem)
+    here.shows()
     return _find_page(here, places_of(here), text, found=found, has_more=has_more)
 
 
@@ -349,6 +350,7 @@ def screen(here: ChangeInStudy) -> Response:
     step = here.value("screening.step")
     if step == "correct":
         here.release_key()
+        here.shows()
         return _screen_page(here, places, typed, asked=False)
     if typed.problems or typed.site is None:
         here.refuse(Invalid(typed.problems))
@@ -356,9 +358,11 @@ def screen(here: ChangeInStudy) -> Response:
     failed = typed.failure_reason or (typed.eligibility is not None and not typed.eligibility.eligible)
     if step not in ("keep", "another") and (like := _like(here, typed)):
         here.release_key()
+        here.shows()
         return _like_page(here, places, like)
     if failed and (step != "keep" or not typed.failure_reason):
         here.release_key()
+        here.shows()
         return _not_eligible_page(here, places, typed, lacks_reason=step == "keep")
     try:
         participant, _ = actions.screen(
@@ -1093,6 +1097,7 @@ def show_identity(here: ChangeInStudy, code: str) -> Response:
     participant = reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
     revealed = actions.reveal_identity(here.session, here.the_study, participant, by=here.actor, now=here.now)
     here.release_key()  # looking again is no change, and is written down again
+    here.shows()
     places = places_of(here)
     return show_at(
         here,

@@ -59,7 +59,8 @@ def show_at(here: Here, places: Places, template: str, *, status_code: int = 200
     """A page with its shell, for a page that has read the sites already."""
     sites = [(site.code, site.name, site.timezone) for site in places.sites]
     viewer = viewer_of(here, sites=sites)
-    return page(here.request, template, viewer=viewer, status_code=status_code, here_=here, places=places, **values)
+    given = {"here_": here, "places": places, **values}
+    return page(here.request, template, viewer=viewer, status_code=status_code, names=here.names, **given)
 
 
 def typed_day(text: str, field: str, message: str = "Type the day as YYYY-MM-DD.") -> date:

@@ -1,6 +1,7 @@
 """Queries: what is in question at an answer, answered, asked again, closed; and the list of them all."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fastapi.responses import RedirectResponse, Response
@@ -179,7 +180,7 @@ def _line(here: Here, query: Query) -> dict[str, Any]:
     visit, form = definition.visit(query.visit), definition.instrument(query.instrument)
     item = form.item(query.item) if form else None
     return {
-        "query": query,
+        "query": as_read(here, query),
         "visit": shortly(visit) if visit else query.visit,
         "form": title_of(form, query.repeat, short=True) if form else query.name,
         "item": item.label if item else query.item,
@@ -388,6 +389,17 @@ def threads_of(
     return threads
 
 
+def as_read(here: Here, query: Query) -> Query:
+    """A query in the words of whoever reads: of one that a check raised, they are the study's own and ours."""
+    if query.origin is not Origin.CHECK:
+        return query
+    thread = tuple(
+        replace(each, text=here.tell(each.text)) if each.step is Step.RAISE and each.text else each
+        for each in query.thread
+    )
+    return replace(query, text=here.tell(query.text), thread=thread)
+
+
 def thread_of(here: Here, query: Query) -> dict[str, Any]:
     """One query with what this person may do to it now."""
     allowed = {
@@ -395,6 +407,7 @@ def thread_of(here: Here, query: Query) -> dict[str, Any]:
         for step, needed in NEEDED.items()
         if step is not Step.RAISE
     }
+    query = as_read(here, query)
     return {
         "query": query,
         "days": _days(here, query),

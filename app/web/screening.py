@@ -98,6 +98,7 @@ def correct(here: ChangeInStudy, code: str) -> Response:
     typed = parse_typed(form, {name: list(texts) for name, texts in here.form.items()}, language=here.language)
     if here.value(STEP) == "back":
         here.release_key()
+        here.shows()
         return _form_page(here, participant, kept, typed=typed)
     asked = Asked(
         typed.values,
@@ -113,6 +114,7 @@ def correct(here: ChangeInStudy, code: str) -> Response:
         _, made = judged_correction(here.session, here.the_study, participant, asked, lot=lot, by=by)
         if made is not None and made.follows and made.follows != here.value(FOLLOWS):
             here.release_key()
+            here.shows()
             return _follows_page(here, participant, kept, made)
         correct_screening(here.session, here.the_study, participant, asked, lot=lot, by=by, now=now)
     except (Invalid, Refused, Conflict) as problem:
@@ -137,10 +139,12 @@ def _kept(here: Here, code: str, permission: Permission) -> tuple[Participant, S
 def _form_of(here: Here, kept: ScreeningResult) -> tuple[Study, Instrument]:
     """The version of the study that somebody was screened under, and its questions as they are read."""
     own = definition(here.session, kept.study_version_id)
-    form = own.instrument(own.eligibility.instrument)
+    worded = here.in_words(own)
+    form = worded.instrument(own.eligibility.instrument)
     if form is None:
         raise NotFound
-    return own, as_read(here.session, here.the_study.id, form, own.language)
+    language = own.language if here.in_study_words else here.language
+    return worded, as_read(here.session, here.the_study.id, form, language, own=own.language)
 
 
 def _url(here: Here, participant: Participant) -> str:

@@ -164,6 +164,7 @@ def draw(here: ChangeInStudy) -> Response:
         options = typed_options(definition, method, typed)
         if comparing:
             here.release_key()
+            here.shows()
             return _draw_page(here, typed, chosen=options)
         made = actions.draw(
             here.session,

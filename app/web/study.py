@@ -86,7 +86,7 @@ def usdm(here: PageInStudy) -> Response:
     """The plan of the study as USDM, for systems that read a protocol; arms by number for whoever is blinded."""
     definition = here.the_study.definition
     name = f"{definition.code}-{definition.version}-usdm.json"
-    return JSONResponse(planned(here.the_study, by=here.actor), headers=kept_as(name))
+    return JSONResponse(planned(here.the_study.own, by=here.actor), headers=kept_as(name))
 
 
 @router.get("/{study}/study/roles", name="study.roles")

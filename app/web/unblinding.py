@@ -78,7 +78,8 @@ def emergency(here: ChangeInStudy, code: str) -> Response:
         here.refuse(problem)
         return _emergency_page(here, participant, problem=problem)
     here.repeated_leads_to(f"{_report_url(here)}/{made.number}")
-    places = places_of(here)
+    here.shows()
+    places, arm = places_of(here), here.the_study.definition.arm(made.arm)
     return show_at(
         here,
         places,
@@ -86,7 +87,7 @@ def emergency(here: ChangeInStudy, code: str) -> Response:
         participant=participant,
         url=_participant_url(here, participant),
         case_url=f"{_report_url(here)}/{made.number}",
-        arm=made.label,
+        arm=arm.label if arm else made.label,
         number=made.number,
         timezone=places.timezone(participant.site_id),
     )

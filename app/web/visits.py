@@ -48,7 +48,7 @@ def visit_url(here: Here, code: str, visit: str) -> str:
 
 def planned_visit(here: Here, visit: str) -> Visit:
     """The visit of the plan with this code; NotFound when the plan has none."""
-    planned = here.the_study.definition.visit(visit)
+    planned = here.read_study.definition.visit(visit)
     if planned is None:
         raise NotFound
     return planned
@@ -343,7 +343,7 @@ def _visit_page(
 def _called(here: Here, form: Instrument, value: object) -> str:
     """What one of the repeats is called in a list: the answer to the item the study names for it."""
     item, definition = form.item(form.repeat_label or ""), here.the_study.definition
-    return said(item, value, definition.missing_codes, definition.language) if item is not None else ""
+    return said(item, value, definition.missing_codes, here.language) if item is not None else ""
 
 
 def _form_line(

@@ -30,6 +30,7 @@ from app.safety.events.rules import (
 )
 from app.studies.definition import SafetyClock
 from app.studies.in_use import StudyInUse
+from app.studies.texts import labels_in
 
 # Who the log says did it when nobody asked for it.
 THE_CLOCK = Actor(person_id=0, username="system", name="The system", organisation="", via="jobs")
@@ -134,12 +135,15 @@ def take_steps(
         zone = timezone_of(session, site_id)
         local = due.astimezone(ZoneInfo(zone))
         for each in people:
+            label = labels_in(study.definition, each.language or study.definition.language).get(
+                clock.label, clock.label
+            )
             queue(
                 session,
                 key=f"event_clock|{clock_id}|{step}|{each.id}",
                 to_address=each.email,
-                subject=f"{study.definition.short_title}: {clock.label}, {time_left(due, now)}",
-                body=f"A serious adverse event of {participant} at {each.site} waits: {clock.label}.\n"
+                subject=f"{study.definition.short_title}: {label}, {time_left(due, now)}",
+                body=f"A serious adverse event of {participant} at {each.site} waits: {label}.\n"
                 f"Due on {day_in_words(local.date())} at {local:%H:%M}, {zone} ({time_left(due, now)}).\n"
                 f"\nOpen event {number} in Equipoise, under Safety. Once it is reported, write that down there: the "
                 "clock stops, and nobody is reminded again.\n",

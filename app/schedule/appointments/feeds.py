@@ -43,7 +43,7 @@ class FeedRow:
 
 @dataclass(frozen=True)
 class Feed:
-    """What a feed shows to whoever has its address."""
+    """What a feed shows to whoever has its address, with the study in the words of its owner."""
 
     study: StudyInUse
     whose: str
@@ -143,7 +143,8 @@ def read_feed(session: Session, token: str, *, now: datetime) -> Feed:
         ends=now + AHEAD,
         person_id=owner.person_id if found.whose == "mine" else None,
     )
-    return Feed(study, found.whose, rows)
+    language = session.execute(select(PERSON.c.language).where(PERSON.c.id == found.person_id)).scalar_one()
+    return Feed(study.read_in(language or study.definition.language), found.whose, rows)
 
 
 def _owner(session: Session, person_id: int, study_id: int) -> Actor | None:

@@ -73,7 +73,7 @@ def _tell_staff(
     if person is None or not person.email:
         return
     day = reminders.day_words(row.starts.date(), "en")
-    label = label_in(study, row)
+    label = label_in(study.read_in(person.language or study.definition.language), row)
     who, where = row.participant, f"{label}, {day}, {row.starts:%H:%M}, {row.site_name}."
     title = study.definition.short_title
     if cancelled:

@@ -30,6 +30,8 @@ BLINDED_PARTS = (
     "unblinding",
     "safety",
 )
+HIDDEN_TEXTS = ("arms", "treatment", "blinding_assessment")
+"""The words in other languages that only unblinded people read; of the allocation, those of a first stage's groups."""
 # Expressions are judged by app.studies.rules.references; the other keys hold words of ours, such as a type.
 _WORDS = frozenset(
     {
@@ -43,7 +45,9 @@ _WORDS = frozenset(
         "name",
         "procedure",
         "recall",
+        "repeat_label",
         "scoring",
+        "sections",  # in other languages: a list of their headings
         "short",
         "source",
         "unit",
@@ -92,6 +96,51 @@ _ORDINARY = frozenset(
         "weeks",
         "with",
         "without",
+        # In German and Spanish
+        "aktiv",
+        "anwendung",
+        "behandlung",
+        "gerät",
+        "gruppe",
+        "informationen",
+        "kontrolle",
+        "medizinische",
+        "ohne",
+        "programm",
+        "schmerz",
+        "schmerzen",
+        "sitzung",
+        "sitzungen",
+        "studie",
+        "therapie",
+        "übliche",
+        "übung",
+        "übungen",
+        "verfahren",
+        "versorgung",
+        "woche",
+        "wochen",
+        "activo",
+        "atención",
+        "dispositivo",
+        "dolor",
+        "ejercicio",
+        "ejercicios",
+        "entrenamiento",
+        "estudio",
+        "grupo",
+        "habitual",
+        "información",
+        "intervención",
+        "médica",
+        "procedimiento",
+        "programa",
+        "semana",
+        "semanas",
+        "sesión",
+        "sesiones",
+        "terapia",
+        "tratamiento",
     }
 )
 
@@ -156,8 +205,31 @@ def _hidden(study: Study) -> list[tuple[str, str]]:
     one of few arms.
     """
     stage = study.allocation.first_stage
-    arms = [(arm.code, arm.label) for arm in study.arms]
-    return arms + [(group.code, group.label) for group in (stage.groups if stage else ())]
+    hidden = [(arm.code, arm.label) for arm in study.arms]
+    hidden += [(group.code, group.label) for group in (stage.groups if stage else ())]
+    for text in study.texts:  # the same arms and groups, as they are called in other languages
+        hidden += [(one.code, one.label) for one in (*text.arms, *text.allocation.first_stage.groups)]
+    return list(dict.fromkeys(hidden))
+
+
+def _titles(study: Study) -> set[str]:
+    """The words of the study's title, in every language: everybody reads them."""
+    said = " ".join((study.title, study.short_title, *(text.title or "" for text in study.texts)))
+    return set(_WORD.findall(said.casefold()))
+
+
+def _labels_of_arms(study: Study) -> Iterator[tuple[str, str]]:
+    """Arm and label, in every language."""
+    yield from ((arm.code, arm.label) for arm in study.arms)
+    yield from ((arm.code, arm.label) for text in study.texts for arm in text.arms)
+
+
+def _delivered(study: Study) -> Iterator[tuple[str, str, str]]:
+    """Arm, module, and what that is called, in every language."""
+    for treatment in study.treatment:
+        yield from ((treatment.arm, module.code, module.label) for module in treatment.modules)
+    for said in (each for text in study.texts for each in text.treatment):
+        yield from ((said.arm, module.code, module.label or module.code) for module in said.modules)
 
 
 def words_of_an_arm(study: Study, text: str) -> tuple[str, ...]:
@@ -181,11 +253,10 @@ def words_of_an_arm(study: Study, text: str) -> tuple[str, ...]:
 def _words_delivered_in_some(study: Study) -> set[str]:
     """The words of what is delivered in some arms and not in all, without those of everyday use and of the title."""
     arms: dict[str, set[str]] = {}
-    for treatment in study.treatment:
-        for module in treatment.modules:
-            for word in _WORD.findall(f"{module.code.replace('_', ' ')} {module.label}".casefold()):
-                arms.setdefault(word, set()).add(treatment.arm)
-    known = _ORDINARY | set(_WORD.findall(f"{study.title} {study.short_title}".casefold()))
+    for arm, code, label in _delivered(study):
+        for word in _WORD.findall(f"{code.replace('_', ' ')} {label}".casefold()):
+            arms.setdefault(word, set()).add(arm)
+    known = _ORDINARY | _titles(study)
     return {word for word, told in arms.items() if len(told) < len(study.arms) and word not in known}
 
 
@@ -235,22 +306,20 @@ def _telling(path: Path, text: str, words: dict[str, str], delivered: dict[str, 
 
 def _telling_words(study: Study) -> dict[str, str]:
     """Words that stand in one arm's label alone, and neither in the title nor in everyday use -> that label."""
-    found: dict[str, list[str]] = {}
-    for arm in study.arms:
-        for word in set(_WORD.findall(arm.label.casefold())):
-            found.setdefault(word, []).append(arm.label)
-    known = _ORDINARY | set(_WORD.findall(f"{study.title} {study.short_title}".casefold()))
-    known |= {arm.code.casefold() for arm in study.arms}  # an error of its own
-    return {word: labels[0] for word, labels in found.items() if len(labels) == 1 and word not in known}
+    found: dict[str, dict[str, str]] = {}
+    for arm, label in _labels_of_arms(study):
+        for word in _WORD.findall(label.casefold()):
+            found.setdefault(word, {}).setdefault(arm, label)
+    known = _ORDINARY | _titles(study) | {arm.code.casefold() for arm in study.arms}  # an error of its own
+    return {word: next(iter(of.values())) for word, of in found.items() if len(of) == 1 and word not in known}
 
 
 def _delivered_in_some(study: Study) -> dict[str, re.Pattern[str]]:
     """The codes and labels of what is delivered in some arms and not in all."""
     arms: dict[str, set[str]] = {}
-    for treatment in study.treatment:
-        for module in treatment.modules:
-            for name in {module.code, module.label}:
-                arms.setdefault(name, set()).add(treatment.arm)
+    for arm, code, label in _delivered(study):
+        for name in {code, label}:
+            arms.setdefault(name, set()).add(arm)
     return {
         name: re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
         for name, told in sorted(arms.items())
@@ -260,6 +329,7 @@ def _delivered_in_some(study: Study) -> dict[str, re.Pattern[str]]:
 
 def _is_planned(path: Path) -> bool:
     """Whether this is the code, label or short name of a visit, or the code of a form: questions are asked of much."""
+    path = path[2:] if path[0] == "texts" else path  # in another language
     return len(path) == 3 and (path[0] == "visits" or (path[0] == "instruments" and path[2] == "code"))
 
 
@@ -306,6 +376,10 @@ def _part(name: str) -> re.Pattern[str]:
 
 def _texts(study: Study) -> Iterator[tuple[Path, str, str]]:
     everything = study.model_dump(mode="json", include=set(BLINDED_PARTS))
+    for text in everything["texts"]:  # what is hidden of study.yaml is hidden in other languages
+        for name in HIDDEN_TEXTS:
+            del text[name]
+        del text["allocation"]["first_stage"]["groups"]
     for part in BLINDED_PARTS:
         yield from _texts_in((part,), "", everything[part])
     for position, factor in enumerate(study.allocation.strata):
