@@ -1,6 +1,9 @@
 """Both databases for every test: SQLite in a file, and a real PostgreSQL, both built by the migrations."""
 
 import gc
+import hashlib
+import marshal
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +28,7 @@ from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.packs import COST
 from app.foundation.database import END, Database, Direct
+from app.rendering import Quick
 from tests import memory
 from tests.postgres import server
 
@@ -137,6 +141,29 @@ def _compiled_once() -> Iterator[None]:
         return made
 
     with mock.patch.object(databases, "_engine", engine):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _templates_of_the_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers compile a template once for each language between them, and read from each other what is compiled."""
+    if not hasattr(request.config, "workerinput"):
+        yield
+        return
+    folder, compiled = tmp_path_factory.getbasetemp().parent / "templates", Quick.compile
+    folder.mkdir(exist_ok=True)
+
+    def compile_(environment: Quick, source: Any, name: str | None = None, filename: str | None = None) -> Any:
+        # By language: what a filter makes of something that is always the same is part of what is compiled.
+        of = "\0".join((str(environment.globals["language"]), str(name), str(filename), source))
+        path = folder / hashlib.sha256(of.encode()).hexdigest()
+        if not path.exists():
+            own = path.with_suffix(f".{os.getpid()}")
+            own.write_bytes(marshal.dumps(compiled(environment, source, name, filename)))
+            own.replace(path)
+        return marshal.loads(path.read_bytes())
+
+    with mock.patch.object(Quick, "compile", compile_):
         yield
 
 

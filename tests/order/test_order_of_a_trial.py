@@ -54,20 +54,24 @@ REACHED: Counter[str] = Counter()
 
 
 @cache
-def _asking(dialect: Dialect) -> dict[str, str]:
-    """What to ask for every row of every table that is not about the request itself."""
+def _asking(dialect: Dialect) -> str:
+    """What to ask for every row of every table that is not about the request itself: its table, and all it holds.
+
+    In one statement: the tables are many, most have few rows, and everything that is refused is asked for twice.
+    """
     tables = {table.name: table for table in SQLModel.metadata.sorted_tables}
     # Slots never change (tests/randomisation).
-    wanted = tables.keys() - OF_THE_REQUEST - {"slot"}
-    queries = {name: select(tables[name]).order_by(*tables[name].primary_key.columns) for name in sorted(wanted)}
-    return {name: str(query.compile(dialect=dialect)) for name, query in queries.items()}
+    wanted = sorted(tables.keys() - OF_THE_REQUEST - {"slot"})
+    whole = dict.fromkeys(wanted, "t::text")
+    if dialect.name == "sqlite":
+        whole = {name: " || ',' || ".join(f'quote("{each.name}")' for each in tables[name].columns) for name in wanted}
+    return " UNION ALL ".join(f"SELECT '{name}', {whole[name]} FROM \"{name}\" t" for name in wanted)
 
 
-def state_of(session: Session) -> dict[str, list[Any]]:
-    """Every row that is not about the request itself, as the driver gives it: they are compared, and not read."""
+def state_of(session: Session) -> list[tuple[str, str]]:
+    """Every row that is not about the request itself, as the database writes it: they are compared, and not read."""
     connection = session.connection()
-    asked = _asking(connection.dialect)
-    return {name: [tuple(row) for row in connection.exec_driver_sql(query)] for name, query in asked.items()}
+    return sorted((table, row) for table, row in connection.exec_driver_sql(_asking(connection.dialect)))
 
 
 class OneParticipant(RuleBasedStateMachine):
@@ -114,7 +118,7 @@ class OneParticipant(RuleBasedStateMachine):
         assert all(row.participant == self.code for row in new), (said, new)
         return reply
 
-    def state(self) -> dict[str, list[Any]]:
+    def state(self) -> list[tuple[str, str]]:
         with self.trial.database.reading() as session:
             return state_of(session)
 

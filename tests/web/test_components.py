@@ -4,7 +4,6 @@
 """
 
 import gzip
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -32,9 +31,8 @@ from app.rendering import (
 )
 from app.studies.definition import Instrument, Item, MissingCode
 from app.web.items import ItemView, item_views
-from tests.journeys.conftest import sideways_here
+from tests.journeys.conftest import QUIET, chromium, sideways_here
 
-CHROMIUM = Path("/usr/bin/chromium")
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -275,10 +273,6 @@ def _request(path: str = "/", **headers: str) -> Request:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no Chromium to check the components in")
-        pytest.skip("there is no Chromium at /usr/bin/chromium")
     with sync_playwright() as playwright:
         opened = _open(playwright)
         yield opened
@@ -286,8 +280,7 @@ def browser() -> Iterator[Browser]:
 
 
 def _open(playwright: Any) -> Browser:
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    browser: Browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
+    browser: Browser = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
     return browser
 
 

@@ -13,6 +13,7 @@ import pytest
 import time_machine
 import uvicorn
 from bs4 import BeautifulSoup, Tag
+from playwright.sync_api import Browser as Chrome
 from playwright.sync_api import Page, sync_playwright
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
@@ -29,13 +30,13 @@ from app.schedule.reads import visit_of
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
 from tests.factories import MINI, mini_study, person
+from tests.journeys.conftest import QUIET, chromium
 from tests.web.browser import PASSWORD, Browser, counted_statements, form_in, signed_in_client
 
 FORM = "/mini/participants/M-001/visits/week18/entries/pain"
 VISIT = "/mini/participants/M-001/visits/week18"
 SCORED = "/mini/participants/M-001/visits/week18/entries/disability"
 PAIN = {"pain_nrs": "5", "pain_days": "3", "pain_where": ["back"], "pain_note": "At night"}
-CHROMIUM = Path("/usr/bin/chromium")
 AXE = "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'], resultTypes: ['violations']})"
 
 
@@ -825,8 +826,6 @@ def test_a_first_visit_to_a_form_stays_under_forty_kilobytes(world, assessor):
 @pytest.fixture
 def live(database: Database) -> Iterator[tuple[World, str, str]]:
     """The application on a port of its own: the world, its address and the cookie of the assessor."""
-    if not CHROMIUM.exists():
-        pytest.skip("there is no Chromium at /usr/bin/chromium")
     world = World(database)
     browser = world.browser("assessor")
     client: TestClient = browser.client
@@ -841,107 +840,104 @@ def live(database: Database) -> Iterator[tuple[World, str, str]]:
     thread.join(10)
 
 
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Chrome]:
+    """One for all of these, which begins with a window for each."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+        yield opened
+        opened.close()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_questions_follow_the_answers_while_somebody_types(live):
+def test_questions_follow_the_answers_while_somebody_types(live, chrome):
     world, address, cookie = live
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        context = chromium.new_context(viewport={"width": 390, "height": 900})
-        context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
-        page: Page = context.new_page()
-        said: list[str] = []
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
-        page.goto(address + FORM)
-        assert page.is_hidden("#field-item-pain_where")
-        page.focus("#item-pain_nrs")
-        page.keyboard.press("4")
-        page.wait_for_selector("#field-item-pain_where", state="visible")
-        page.keyboard.press("Enter")
-        assert page.evaluate("document.activeElement.name") == "pain_days"
-        page.keyboard.type("9")
-        page.keyboard.press("Enter")
-        page.keyboard.press("Enter")
-        assert page.evaluate("document.activeElement.name") == "pain_note"
-        page.keyboard.type("Half a sen")
-        page.wait_for_selector("#item-pain_days-error:not([hidden])")
-        assert page.evaluate("document.activeElement.name") == "pain_note"
-        assert page.input_value("#item-pain_note") == "Half a sen"
-        page.fill("#item-pain_days", "3")
-        page.check("input[name=pain_nrs][value='0']", force=True)
-        page.wait_for_selector("#field-item-pain_days .finding", state="visible")
-        assert page.is_hidden("#item-pain_days-error")
-        assert page.is_hidden("#field-item-pain_where")
-        page.select_option("select[name=pain_nrs__missing]", "UNK")
-        assert page.locator("input[name=pain_nrs]:checked").count() == 0
-        page.wait_for_selector("[data-save-state][data-is=saved]")
-        assert page.inner_text(".form-bar .progress").strip() == "3 of 3"
-        page.click("text=Save with answers missing")
-        page.wait_for_url("**/visits/week18?done=*")
-        assert said == []
-        chromium.close()
+    context = chrome.new_context(viewport={"width": 390, "height": 900})
+    context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
+    page: Page = context.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
+    page.goto(address + FORM)
+    assert page.is_hidden("#field-item-pain_where")
+    page.focus("#item-pain_nrs")
+    page.keyboard.press("4")
+    page.wait_for_selector("#field-item-pain_where", state="visible")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.name") == "pain_days"
+    page.keyboard.type("9")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.name") == "pain_note"
+    page.keyboard.type("Half a sen")
+    page.wait_for_selector("#item-pain_days-error:not([hidden])")
+    assert page.evaluate("document.activeElement.name") == "pain_note"
+    assert page.input_value("#item-pain_note") == "Half a sen"
+    page.fill("#item-pain_days", "3")
+    page.check("input[name=pain_nrs][value='0']", force=True)
+    page.wait_for_selector("#field-item-pain_days .finding", state="visible")
+    assert page.is_hidden("#item-pain_days-error")
+    assert page.is_hidden("#field-item-pain_where")
+    page.select_option("select[name=pain_nrs__missing]", "UNK")
+    assert page.locator("input[name=pain_nrs]:checked").count() == 0
+    page.wait_for_selector("[data-save-state][data-is=saved]")
+    assert page.inner_text(".form-bar .progress").strip() == "3 of 3"
+    page.click("text=Save with answers missing")
+    page.wait_for_url("**/visits/week18?done=*")
+    assert said == []
+    context.close()
     assert world.entry()["values"] == {"pain_nrs": {"missing": "UNK"}, "pain_days": 3, "pain_note": "Half a sen"}
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-def test_a_page_goes_on_keeping_drafts_once_its_person_signs_in_again(live):
+def test_a_page_goes_on_keeping_drafts_once_its_person_signs_in_again(live, chrome):
     world, address, cookie = live
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        context = chromium.new_context(viewport={"width": 390, "height": 900})
-        context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
-        page = context.new_page()
-        page.goto(address + FORM)
-        with world.database.writing() as session:
-            session.execute(update(SESSION).values(ended_at=SESSION.c.created_at))
-        page.fill("#item-pain_note", "Still here")
-        page.wait_for_selector("[data-save-state][data-is=out]")
-        again = world.browser("assessor").client.cookies["equipoise"]
-        context.add_cookies([{"name": "equipoise", "value": str(again), "url": address}])
-        page.evaluate("dispatchEvent(new Event('online'))")
-        page.wait_for_selector("[data-save-state][data-is=saved]")
-        assert world.drafts() == 1
-        page.click("text=Save with answers missing")
-        page.wait_for_url("**/visits/week18?done=*")
-        chromium.close()
+    context = chrome.new_context(viewport={"width": 390, "height": 900})
+    context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
+    page = context.new_page()
+    page.goto(address + FORM)
+    with world.database.writing() as session:
+        session.execute(update(SESSION).values(ended_at=SESSION.c.created_at))
+    page.fill("#item-pain_note", "Still here")
+    page.wait_for_selector("[data-save-state][data-is=out]")
+    again = world.browser("assessor").client.cookies["equipoise"]
+    context.add_cookies([{"name": "equipoise", "value": str(again), "url": address}])
+    page.evaluate("dispatchEvent(new Event('online'))")
+    page.wait_for_selector("[data-save-state][data-is=saved]")
+    assert world.drafts() == 1
+    page.click("text=Save with answers missing")
+    page.wait_for_url("**/visits/week18?done=*")
+    context.close()
     assert world.entry()["values"] == {"pain_note": "Still here"}
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_have_no_serious_accessibility_problem_and_never_scroll_sideways(live, theme):
+def test_the_pages_have_no_serious_accessibility_problem_and_never_scroll_sideways(live, chrome, theme):
     _, address, cookie = live
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        context = chromium.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme, bypass_csp=True)
-        context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
-        page = context.new_page()
-        for path in (FORM, SCORED, VISIT, f"{FORM}/record", f"{FORM}/sign", f"{FORM}/history/pain_nrs"):
-            page.goto(address + path)
-            page.add_script_tag(path=str(Path(__file__).parents[1] / "vendor" / "axe.min.js"))
-            found = page.evaluate(AXE)
-            problems = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
-            assert problems == [], path
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        page.goto(address + FORM)
-        if theme == "light":  # on a desk, with a keyboard
-            page.set_viewport_size({"width": 1280, "height": 900})
-            hint, heading = page.locator(".for-keys").bounding_box(), page.locator("#entry h2").first.bounding_box()
-            assert hint is not None
-            assert heading is not None
-            assert heading["y"] - hint["y"] - hint["height"] >= 16, "the hint leaves the first heading some room"
-        page.click("text=Save >> nth=0")
-        page.wait_for_load_state()
+    context = chrome.new_context(viewport={"width": 390, "height": 900}, color_scheme=theme, bypass_csp=True)
+    context.add_cookies([{"name": "equipoise", "value": cookie, "url": address}])
+    page = context.new_page()
+    for path in (FORM, SCORED, VISIT, f"{FORM}/record", f"{FORM}/sign", f"{FORM}/history/pain_nrs"):
+        page.goto(address + path)
         page.add_script_tag(path=str(Path(__file__).parents[1] / "vendor" / "axe.min.js"))
         found = page.evaluate(AXE)
-        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
-        chromium.close()
+        problems = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
+        assert problems == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page.goto(address + FORM)
+    if theme == "light":  # on a desk, with a keyboard
+        page.set_viewport_size({"width": 1280, "height": 900})
+        hint, heading = page.locator(".for-keys").bounding_box(), page.locator("#entry h2").first.bounding_box()
+        assert hint is not None
+        assert heading is not None
+        assert heading["y"] - hint["y"] - hint["height"] >= 16, "the hint leaves the first heading some room"
+    page.click("text=Save >> nth=0")
+    page.wait_for_load_state()
+    page.add_script_tag(path=str(Path(__file__).parents[1] / "vendor" / "axe.min.js"))
+    found = page.evaluate(AXE)
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]] == []
+    context.close()
