@@ -64,7 +64,7 @@ ASKED = ("gettext", "Ours")
 # Labels of studies that name none of their own.
 DEFAULTS = ("SEVERITIES", "RELATEDNESS", "DEVIATIONS", "UNBLINDING_REASONS")
 _TECHNICAL = re.compile(r'[=<>*$/;|]|%s|json_|_at\b|^"| IN \(| IS NOT NULL|^sign-in attempt$', re.ASCII)
-STATEMENTS = ("CREATE ", "INSERT ", "SELECT ")
+STATEMENTS = ("CREATE ", "INSERT ", "SELECT ", "WITH ")
 _READS = re.compile(r"[A-Z“‘{]")
 _WORD = re.compile(r"[a-z]{2}")
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "draft_before"
-down_revision = "questionnaires"
+down_revision = "webhook_secrets"
 branch_labels = None
 depends_on = None
 

@@ -6,7 +6,7 @@ from alembic import op
 from app.foundation.database import Instant
 
 revision = "copies_and_errors"
-down_revision = "questionnaires"
+down_revision = "draft_before"
 branch_labels = None
 depends_on = None
 
