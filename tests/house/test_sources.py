@@ -39,6 +39,7 @@ SQL = re.compile(WORDS)
 # Statements that are put together all the same, of names of our own tables, columns and settings; values never.
 OF_OUR_OWN_NAMES = {
     ("audit/actions.py", "INSERT INTO "),
+    ("audit/actions.py", "WITH moved AS (UPDATE "),
     ("foundation/backup.py", "SELECT setval(pg_get_serial_sequence('\""),
     ("foundation/database.py", 'COPY "'),
     ("foundation/database.py", "PRAGMA "),
