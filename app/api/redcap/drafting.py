@@ -35,6 +35,10 @@ def import_dictionary(asked: Asked) -> Response:
         return plain(count)
     if not sent:
         raise Wrong("The dictionary has no fields. Send the whole of it: the forms of the draft are those it has.")
+    for place, row in enumerate(sent, 1):
+        # Rows that name nothing would be passed over, and with them every form that the draft has.
+        if missing := [name for name in COLUMNS[:2] if not str(row.get(name, "")).strip()]:
+            raise Wrong(f"Row {place} of the dictionary has no {missing[0]}: every field has a name and a form.")
     names = dict.fromkeys(str(row.get("field_name", "")).strip() for row in sent)
     forms = dict.fromkeys(str(row.get("form_name", "")).strip() for row in sent)
     # The pre-screen stays, and conditions may refer to it, whether or not it was sent.

@@ -11,7 +11,7 @@ from app.api.redcap.data import Sent, each_once, same_rows
 from app.api.redcap.data import rows_of as sent_rows
 from app.api.redcap.decoding import Call
 from app.api.redcap.dictionary import Field, Form, Project, translated
-from app.api.redcap.errors import Wrong, not_valid_values
+from app.api.redcap.errors import not_valid_values
 from app.studies.definition import Item
 from app.studies.importing.redcap_dictionary import api_heading
 
@@ -85,11 +85,7 @@ def import_unchanged(asked: Asked) -> Response:
 
 def sent_fields(call: Call) -> list[Sent]:
     """The rows of a dictionary, under the headings of the API or of the file that people download and send back."""
-    rows = [each_once((api_heading(name), value) for name, value in row.items()) for row in sent_rows(call)]
-    for place, row in enumerate(rows, 1):
-        if missing := [name for name in COLUMNS[:2] if not str(row.get(name, "")).strip()]:
-            raise Wrong(f"Row {place} of the dictionary has no {missing[0]}: every field has a name and a form.")
-    return rows
+    return [each_once((api_heading(name), value) for name, value in row.items()) for row in sent_rows(call)]
 
 
 def unchanged(asked: Asked) -> int | None:
