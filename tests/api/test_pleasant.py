@@ -201,6 +201,11 @@ def test_an_instant_is_written_out_and_never_a_count_of_seconds(client, said):
         (error,) = client.refused(422, "GET", path, params={name: said})["errors"]
         assert error["field"] == name
         assert "2026-03-15T09:30:00Z" in error["message"]
+    seconds = float(said) if said.lstrip("+-").replace(".", "").isdigit() else said
+    for each in (said, seconds):
+        contact = {"at": each, "how": "call", "result": "reached"}
+        (error,) = client.refused(422, "POST", "/participants/M-001/contacts", contact)["errors"]
+        assert error["field"] == "at"
 
 
 @pytest.mark.requirement("SEC-23")
