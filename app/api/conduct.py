@@ -6,13 +6,26 @@ from typing import Annotated, Literal, TypeVar
 
 from fastapi import Query
 from fastapi.responses import Response
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.addressed import address_of, participant_of
 from app.api.filters import AtSite, AtVisit, Since, Until, Whose, at
 from app.api.operations import operations
 from app.api.safety import Confirmed
-from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
+from app.api.shapes import (
+    Body,
+    Code,
+    Cursor,
+    Instant,
+    Limit,
+    Number,
+    OneTimeCode,
+    PageOf,
+    Password,
+    Reply,
+    Text,
+    Version,
+)
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid, NotFound
@@ -198,7 +211,7 @@ class ContactBody(Body):
         },
     )
 
-    at: AwareDatetime
+    at: Instant
     how: Code = Field(description="call, text_message, mail, letter, in_person.")
     result: Code = Field(description="reached, message_left, no_answer, not_valid, they_called.")
     note: Text = ""

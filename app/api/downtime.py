@@ -4,7 +4,7 @@ import base64
 from datetime import datetime
 
 from fastapi.responses import Response
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.api.addressed import address_of, participant_of
 from app.api.operations import operations
@@ -14,7 +14,7 @@ from app.api.randomisation import (
     SequenceChange,
     SequencePage,
 )
-from app.api.shapes import KEPT, Body, Code, Cursor, Limit, Number, PageOf, Reply, Text
+from app.api.shapes import KEPT, Body, Code, Cursor, Instant, Limit, Number, PageOf, Reply, Text
 from app.dependencies import ApiChange, Here, api_reauthenticate, newest_entry, remembering
 from app.foundation import paging
 from app.foundation.errors import NotFound
@@ -208,7 +208,7 @@ class EnterBody(Body):
     )
 
     slip: Code
-    at: AwareDatetime
+    at: Instant
     used_by: Text
     deviation: Text = ""
     password: str = Field(max_length=1024, pattern=KEPT)

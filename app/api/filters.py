@@ -10,8 +10,9 @@ from typing import Annotated, TypeVar, get_origin
 
 from fastapi import Query
 from fastapi.dependencies.models import Dependant
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic import AfterValidator
 
+from app.api.shapes import Instant
 from app.dependencies import Here
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import Actor, narrowed
@@ -37,13 +38,7 @@ OfPerson = Annotated[
 ]
 
 
-def _written_out(said: object) -> object:
-    if isinstance(said, str) and said.strip().lstrip("+-").replace(".", "", 1).isdigit():
-        raise ValueError("send an instant with its time zone, such as 2026-03-15T09:30:00Z, and no count of seconds")
-    return said
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_kept_by_a_column)]
+Moment = Annotated[Instant, AfterValidator(_kept_by_a_column)]
 Since = Annotated[
     Moment | None,
     Query(description="From this instant on, with its offset from UTC.", examples=["2026-03-01T00:00:00Z"]),

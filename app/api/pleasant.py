@@ -230,7 +230,7 @@ class Pleasant:
         return Response(answer.body, answer.status, headers, "application/json")
 
     async def _expanded(self, scope: Scope, said: Any, names: list[str]) -> Any:
-        rows = _rows(said)
+        rows = _rows(said) if names else []
         if len(rows) * len(names) > MOST_EXPANDED:
             words = f"This takes more than {MOST_EXPANDED} answers. Ask for fewer rows with limit."
             raise Invalid([FieldProblem("expand", "too_many", words)])
@@ -239,7 +239,7 @@ class Pleasant:
             if row is not said:
                 key = next((str(row[key]) for key in KEYS if key in row), None)
                 if key is None:
-                    raise _not_expanded(names[0] if names else "")
+                    raise _not_expanded(names[0])
                 below = f"{below}/{quote(key, safe='')}"
             for name in names:
                 found = await self._asked(scope, f"{below}/{name}")

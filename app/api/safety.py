@@ -5,12 +5,25 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from fastapi.responses import Response
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from app.api.addressed import address_of, participant_of
 from app.api.filters import AtSite, Since, Until, Whose, at, in_order
 from app.api.operations import operations
-from app.api.shapes import Body, Code, Cursor, Limit, Number, OneTimeCode, PageOf, Password, Reply, Text, Version
+from app.api.shapes import (
+    Body,
+    Code,
+    Cursor,
+    Instant,
+    Limit,
+    Number,
+    OneTimeCode,
+    PageOf,
+    Password,
+    Reply,
+    Text,
+    Version,
+)
 from app.dependencies import ApiChange, ApiPage, Here, api_reauthenticate
 from app.people.access import may, require
 from app.people.permissions import Permission
@@ -126,7 +139,7 @@ class EventBody(Body):
     )
 
     details: DetailsBody
-    aware_at: AwareDatetime
+    aware_at: Instant
     confirmed: Confirmed = []
 
 
@@ -151,7 +164,7 @@ class ReportBody(Body):
 
     kind: Literal["follow_up", "correction"]
     details: DetailsBody
-    aware_at: AwareDatetime
+    aware_at: Instant
     corrects: Version | None = Field(
         default=None,
         description="Of a correction: the first report or follow-up whose moment `aware_at` says; else the newest.",
@@ -225,7 +238,7 @@ class SentBody(Body):
     follows: Version | None = Field(
         default=None, description="Which clock of this code, by the version whose news it is for; else the newest."
     )
-    sent_at: AwareDatetime
+    sent_at: Instant
     reference: Text
 
 

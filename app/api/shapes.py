@@ -1,10 +1,11 @@
 """What do answers and questions look like over REST? The base of every body, and a page of anything."""
 
 import json
+import re
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from app.studies.definition import MOST_REPEATS
 
@@ -120,6 +121,17 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 KEPT = r"^[^\x00]*$"
 """What every text that is sent keeps to: no NUL, which not every database takes; nor half of a character, which JSON
 may say and no encoding has: a pattern is looked for in whole text alone."""
+
+
+def _written_out(said: object) -> object:
+    """A number would be understood as seconds since 1970, or as a thousand times as many."""
+    if isinstance(said, int | float) or (isinstance(said, str) and re.fullmatch(r"\s*[+-]?[\d.]+\s*", said)):
+        raise ValueError("send an instant with its time zone, such as 2026-03-15T09:30:00Z, and no count of seconds")
+    return said
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+"""An instant as it is sent: written out, with its offset from UTC."""
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2000, pattern=KEPT)]
 Code = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80, pattern=KEPT)]
 Version = Annotated[int, Field(ge=0, lt=2**31 - 1)]  # the next one still has to fit its column

@@ -34,6 +34,18 @@ def test_only_the_fields_that_are_asked_for(client):
     assert problem["errors"][0]["field"] == "fields"
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("path", "name"), [("/people", "username"), ("/roles", "role"), ("/versions", "version"), ("/visits-due", "visit")]
+)
+def test_fields_are_chosen_of_rows_that_are_called_by_no_code_or_number(client, path, name):
+    rows = client.rows(path, params={"fields": name})
+    assert {frozenset(row) for row in rows} <= {frozenset({name})}
+    assert rows == [{name: row[name]} for row in client.rows(path)]
+    if rows:
+        assert client.refused(422, "GET", path, params={"expand": "visits"})["errors"][0]["field"] == "expand"
+
+
 def test_what_belongs_to_a_row_is_asked_for_with_it(client):
     one = client.done("GET", f"{PAGE}/M-001", params={"expand": "visits,entries"})
     assert one["visits"] == client.done("GET", f"{PAGE}/M-001/visits")
@@ -201,6 +213,11 @@ def test_an_instant_is_written_out_and_never_a_count_of_seconds(client, said):
         (error,) = client.refused(422, "GET", path, params={name: said})["errors"]
         assert error["field"] == name
         assert "2026-03-15T09:30:00Z" in error["message"]
+    seconds = float(said) if said.lstrip("+-").replace(".", "").isdigit() else said
+    for each in (said, seconds):
+        contact = {"at": each, "how": "call", "result": "reached"}
+        (error,) = client.refused(422, "POST", "/participants/M-001/contacts", contact)["errors"]
+        assert error["field"] == "at"
 
 
 @pytest.mark.requirement("SEC-23")
