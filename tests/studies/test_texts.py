@@ -18,7 +18,7 @@ from app.studies.loading import library, read_folder, read_wording
 from app.studies.reads import as_read
 from app.studies.rules import canonical
 from app.studies.rules.amending import differences
-from app.studies.texts import consent_in, in_language, missing_codes_in, study_in
+from app.studies.texts import consent_in, in_language, study_in
 from tests.factories import NOW, mini_study, person
 from tests.studies.folders import WHOLE, write
 from tests.studies.marked import part_in, with_marked_words
@@ -150,9 +150,9 @@ def test_what_a_participant_reads_of_the_study_is_read_in_their_language(tmp_pat
     (question,) = german.questions
     assert (question.label, question.right) == ("Wann dürfen Sie aufhören?", "now")
     assert [choice.label for choice in question.choices] == ["Nie", "Jetzt"]
-    assert [each.label for each in missing_codes_in(study, "de")] == ["Nicht erhoben"]
+    assert [each.label for each in study_in(study, "de").missing_codes] == ["Nicht erhoben"]
     assert consent_in(study, "fr") == study.consent
-    assert missing_codes_in(study, "fr") == study.missing_codes
+    assert study_in(study, "fr") is study
     # A draft of it is the very same study; without such words a study is what it was.
     again, _ = read_folder(write(tmp_path / "again", files_of(study)))
     assert again == study
