@@ -340,3 +340,19 @@ def test_what_an_arm_is_called_in_german_may_not_be_said_to_who_reads_english(tm
     assert telling != ASKING
     _, findings = read_folder(write(tmp_path, {**WHOLE, "study.yaml": telling, STUDY_DE: ARMED}))
     assert any("Zephyrschulung" in each.message for each in findings)
+
+
+def test_what_an_arm_is_called_in_another_language_is_told_to_no_blinded_person(tmp_path: Path):
+    """Of two versions, those who are blinded read that such words differ, and not how."""
+    versions = []
+    for name, text in (("one", ARMED), ("two", ARMED.replace("Scheingerät", "Attrappe").replace("Nie}", "Niemals}"))):
+        study, findings = read_folder(write(tmp_path / name, {**WHOLE, "study.yaml": ASKING, STUDY_DE: text}))
+        assert study is not None, findings
+        versions.append(study)
+    found = differences(*versions)
+    assert [each.closed for each in found] == [False, True]
+    assert "Attrappe" in found[1].text
+    blinded = " ".join(each.for_blinded().text for each in found)
+    assert "Niemals" in blinded
+    assert "Attrappe" not in blinded
+    assert "Scheingerät" not in blinded

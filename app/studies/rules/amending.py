@@ -11,6 +11,7 @@ from typing import Any
 
 from app.foundation.words import day_in_words
 from app.studies.definition import Instrument, Item, ItemType, Part, Study, StudyFile, Visit
+from app.studies.rules.blinding import HIDDEN_TEXTS
 from app.studies.rules.changes import Ours, became, compared, shown
 
 
@@ -187,6 +188,7 @@ def _study(old: Study, new: Study) -> Iterator[Difference]:
         "sites": _sites,
         "treatment": _treatment,
         "blinding_assessment": _guesses,
+        "texts": _texts,
     }
     for name, (topic, words, concern) in _FIELDS.items():
         if getattr(old, name) == getattr(new, name):
@@ -242,6 +244,31 @@ def _guesses(old: Study, new: Study) -> Iterator[Difference]:
     hidden = Ours("How guesses of the arm are asked or counted changed. Unblinded people read how.")
     for said in _said((Ours("Guess of the arm"),), _plain(old.blinding_assessment), _plain(new.blinding_assessment)):
         yield Difference(Topic.BLINDING, said, Concern.CONDUCT, open_text=hidden)
+
+
+_OF_ARMS: Any = {
+    "arms": True,
+    "treatment": True,
+    "blinding_assessment": True,
+    "allocation": {"first_stage": {"groups"}},
+}
+
+
+def _texts(old: Study, new: Study) -> Iterator[Difference]:
+    """Words in other languages; what they call arms, groups, guesses and sessions is for unblinded people alone."""
+    hidden = Ours("What an arm, or what is delivered in one, is called in another language changed.")
+    before, after = ({text.language: text for text in study.texts} for study in (old, new))
+    for language in {**before, **after}:
+        named = (Ours("Words in another language"), f" {language}")
+        if language not in before or language not in after:
+            text = Ours("added.") if language in after else Ours("removed.")
+            yield Difference(Topic.CONSENT, (*named, ": ", text), Concern.TEXT)
+            continue
+        was, becomes = before[language], after[language]
+        for said in _said(named, *(each.model_dump(mode="json", exclude=_OF_ARMS) for each in (was, becomes))):
+            yield Difference(Topic.CONSENT, said, Concern.TEXT)
+        for said in _said(named, *(each.model_dump(mode="json", include=_OF_ARMS) for each in (was, becomes))):
+            yield Difference(Topic.CONSENT, said, Concern.TEXT, open_text=hidden)
 
 
 def _sites(old: Study, new: Study) -> Iterator[Difference]:
