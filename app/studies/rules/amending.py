@@ -246,12 +246,7 @@ def _guesses(old: Study, new: Study) -> Iterator[Difference]:
         yield Difference(Topic.BLINDING, said, Concern.CONDUCT, open_text=hidden)
 
 
-_OF_ARMS: Any = {
-    "arms": True,
-    "treatment": True,
-    "blinding_assessment": True,
-    "allocation": {"first_stage": {"groups"}},
-}
+_OF_ARMS: Any = {**dict.fromkeys(HIDDEN_TEXTS, True), "allocation": {"first_stage": {"groups"}}}
 
 
 def _texts(old: Study, new: Study) -> Iterator[Difference]:
