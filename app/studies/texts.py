@@ -9,15 +9,12 @@ from typing import Any, TypeVar
 from app.foundation.languages import Names
 from app.studies.definition import (
     Choice,
-    ConsentQuestion,
     ConsentRules,
     Instrument,
     InstrumentText,
     Item,
     ItemText,
-    MissingCode,
     Part,
-    QuestionText,
     Study,
     StudyText,
 )
@@ -139,36 +136,13 @@ def is_worded(instrument: Instrument, language: str) -> bool:
 
 def consent_in(study: Study, language: str) -> ConsentRules:
     """What is asked beside the consent document, for who reads this language."""
-    asked, text = study.consent, _text_in(study.texts, language)
-    if text is None:
-        return asked
-    questions = {each.code: each for each in text.consent.questions}
-    return asked.model_copy(
-        update={
-            "optional": _choices(asked.optional, text.consent.optional),
-            "questions": tuple(_question(each, questions.get(each.code)) for each in asked.questions),
-        }
-    )
-
-
-def missing_codes_in(study: Study, language: str) -> tuple[MissingCode, ...]:
-    """The reasons why there is no answer, for who reads this language."""
-    text = _text_in(study.texts, language)
-    labels = {each.code: each.label for each in text.missing_codes} if text is not None else {}
-    return tuple(each.model_copy(update={"label": labels.get(each.code, each.label)}) for each in study.missing_codes)
+    return study_in(study, language).consent
 
 
 def _text_in(texts: Iterable[_Text], language: str) -> _Text | None:
     """The words in this language, else in the language without its country."""
     found = {text.language: text for text in texts}
     return found.get(language) or found.get(language.partition("-")[0])
-
-
-def _question(question: ConsentQuestion, text: QuestionText | None) -> ConsentQuestion:
-    if text is None:
-        return question
-    said = {name: words for name in ("label", "hint") if (words := getattr(text, name)) is not None}
-    return question.model_copy(update={**said, "choices": _choices(question.choices, text.choices)})
 
 
 def _choices(choices: Iterable[Choice], said: Iterable[Choice]) -> tuple[Choice, ...]:

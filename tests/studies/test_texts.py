@@ -18,7 +18,7 @@ from app.studies.loading import library, read_folder, read_wording
 from app.studies.reads import as_read
 from app.studies.rules import canonical
 from app.studies.rules.amending import differences
-from app.studies.texts import consent_in, in_language, missing_codes_in, study_in
+from app.studies.texts import consent_in, in_language, study_in
 from tests.factories import NOW, mini_study, person
 from tests.studies.folders import WHOLE, write
 from tests.studies.marked import part_in, with_marked_words
@@ -150,9 +150,9 @@ def test_what_a_participant_reads_of_the_study_is_read_in_their_language(tmp_pat
     (question,) = german.questions
     assert (question.label, question.right) == ("Wann dürfen Sie aufhören?", "now")
     assert [choice.label for choice in question.choices] == ["Nie", "Jetzt"]
-    assert [each.label for each in missing_codes_in(study, "de")] == ["Nicht erhoben"]
+    assert [each.label for each in study_in(study, "de").missing_codes] == ["Nicht erhoben"]
     assert consent_in(study, "fr") == study.consent
-    assert missing_codes_in(study, "fr") == study.missing_codes
+    assert study_in(study, "fr") is study
     # A draft of it is the very same study; without such words a study is what it was.
     again, _ = read_folder(write(tmp_path / "again", files_of(study)))
     assert again == study
@@ -340,3 +340,19 @@ def test_what_an_arm_is_called_in_german_may_not_be_said_to_who_reads_english(tm
     assert telling != ASKING
     _, findings = read_folder(write(tmp_path, {**WHOLE, "study.yaml": telling, STUDY_DE: ARMED}))
     assert any("Zephyrschulung" in each.message for each in findings)
+
+
+def test_what_an_arm_is_called_in_another_language_is_told_to_no_blinded_person(tmp_path: Path):
+    """Of two versions, those who are blinded read that such words differ, and not how."""
+    versions = []
+    for name, text in (("one", ARMED), ("two", ARMED.replace("Scheingerät", "Attrappe").replace("Nie}", "Niemals}"))):
+        study, findings = read_folder(write(tmp_path / name, {**WHOLE, "study.yaml": ASKING, STUDY_DE: text}))
+        assert study is not None, findings
+        versions.append(study)
+    found = differences(*versions)
+    assert [each.closed for each in found] == [False, True]
+    assert "Attrappe" in found[1].text
+    blinded = " ".join(each.for_blinded().text for each in found)
+    assert "Niemals" in blinded
+    assert "Attrappe" not in blinded
+    assert "Scheingerät" not in blinded

@@ -197,7 +197,8 @@ class _Writer:
         sites = {site.code: zones[site.code] for site in self.whole.sites if site.code in zones}
         self.alias(protocol, "study", {**about, "sites": sites, "arms": len(study.arms) if study.is_allocated else 0})
         for text in study.texts:
-            self.alias(protocol, f"study:{text.language}", text.model_dump(mode="json", exclude_defaults=True))
+            said = text.model_dump(mode="json", include={"language", "visits", *OF_STUDY}, exclude_defaults=True)
+            self.alias(protocol, f"study:{text.language}", said)
 
     def event_defs(self, parent: Any, tag: str, key: str) -> None:
         for oid, name, kind, forms, about in self.events():

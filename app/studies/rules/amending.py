@@ -11,6 +11,7 @@ from typing import Any
 
 from app.foundation.words import day_in_words
 from app.studies.definition import Instrument, Item, ItemType, Part, Study, StudyFile, Visit
+from app.studies.rules.blinding import HIDDEN_TEXTS
 from app.studies.rules.changes import Ours, became, compared, shown, told
 
 
@@ -188,6 +189,7 @@ def _study(old: Study, new: Study) -> Iterator[Difference]:
         "treatment": _treatment,
         "blinding_assessment": _guesses,
         "oversight": _oversight,
+        "texts": _texts,
     }
     for name, (topic, words, concern) in _FIELDS.items():
         if getattr(old, name) == getattr(new, name):
@@ -269,6 +271,26 @@ def _verified(study: Study) -> str:
         narrowed = [f"({', '.join(part)})" for part in (each.items, visits) if part]
         named.append(" ".join([_form(study, each.instrument), *narrowed]))
     return "; ".join(sorted(named))
+
+
+_OF_ARMS: Any = {**dict.fromkeys(HIDDEN_TEXTS, True), "allocation": {"first_stage": {"groups"}}}
+
+
+def _texts(old: Study, new: Study) -> Iterator[Difference]:
+    """Words in other languages; what they call arms, groups, guesses and sessions is for unblinded people alone."""
+    hidden = Ours("What an arm, or what is delivered in one, is called in another language changed.")
+    before, after = ({text.language: text for text in study.texts} for study in (old, new))
+    for language in {**before, **after}:
+        named = (Ours("Words in another language"), f" {language}")
+        if language not in before or language not in after:
+            text = Ours("added.") if language in after else Ours("removed.")
+            yield Difference(Topic.CONSENT, (*named, ": ", text), Concern.TEXT)
+            continue
+        was, becomes = before[language], after[language]
+        for said in _said(named, *(each.model_dump(mode="json", exclude=_OF_ARMS) for each in (was, becomes))):
+            yield Difference(Topic.CONSENT, said, Concern.TEXT)
+        for said in _said(named, *(each.model_dump(mode="json", include=_OF_ARMS) for each in (was, becomes))):
+            yield Difference(Topic.CONSENT, said, Concern.TEXT, open_text=hidden)
 
 
 def _sites(old: Study, new: Study) -> Iterator[Difference]:
