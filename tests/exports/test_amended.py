@@ -67,7 +67,12 @@ def study(session: Session) -> StudyInUse:
             {_named(*pair): WAS[pair[0]][1] for pair in PAIRS},
         )
     after = definition(version="2", **new)
-    said = {"sha256": fingerprint(after), "definition": canonical(after), "loaded_at": NOW, "loaded_by": "test"}
+    said: dict[str, Any] = {
+        "sha256": fingerprint(after),
+        "definition": canonical(after),
+        "loaded_at": NOW,
+        "loaded_by": "test",
+    }
     version = StudyVersion(study_id=first.id, version="2", **said)
     session.add(version)
     session.flush()
