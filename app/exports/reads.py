@@ -31,7 +31,7 @@ from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
 from app.exports.formats.usdm import protocol
-from app.exports.shaping import dates_of, shaped
+from app.exports.shaping import dates_of, shaped, words_of
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation import clock
 from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of, written_out
@@ -295,8 +295,14 @@ class Source:
             table = changes.only_changed(table, self.changed, self._there_were(self.changed))
         if (choice.values, choice.dates, choice.ids) == ("codes", "kept", "kept"):
             return table
-        dates = dates_of(self.plan)
-        return shaped(table, choice, keys=keys_of(self.session), study=self.study.code, dates=dates)
+        return shaped(
+            table,
+            choice,
+            keys=keys_of(self.session),
+            study=self.study.code,
+            dates=dates_of(self.plan),
+            words=words_of(self.plan),
+        )
 
     def _there_were(self, changed: Changed) -> Iterator[tuple[str, str, str]]:
         for participant, visit, instrument in changes.entries_of(self.session, ENTRY, changed):

@@ -8,6 +8,7 @@ where it may name days or people.
 """
 
 import base64
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -16,19 +17,30 @@ from functools import lru_cache
 from typing import Any
 
 from app.exports.choice import Choice
-from app.exports.tables import Cell, Column, ColumnType, Plan, Row, Table, form_of, group_form
+from app.exports.tables import BETWEEN, YES_NO, Cell, Column, ColumnType, Plan, Row, Table, form_of, group_form
 from app.foundation.crypto.keys import Keyring
-from app.studies.definition import cell_parts
+from app.studies.definition import Item, ItemType, cell_parts
 
 LABELLED = frozenset({ColumnType.CHOICE, ColumnType.YES_NO, ColumnType.MISSING})
 LONGEST_SHIFT = 365
 SHIFT = "export date shift"
 MAPPING = "export participant mapping"
+NUMBERS = "export number mapping"
+NUMBERED = {("queries", "query"): "query", ("adverse_events", "number"): "event", ("coding", "event"): "event"}
+"""Beside `number`, which columns number what there is of a participant, and what: it is counted over the study."""
+WRITTEN = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9:]+)?)?)?")
+YES, NO = (label for _, label in YES_NO)
+WORDS_OF_ITEMS = Mapping[tuple[str, str], Mapping[Cell, str]]
 DATES_OF_ITEMS = Mapping[tuple[str, str], Callable[[Cell, int], Cell]]
 
 
-def shaped(table: Table, choice: Choice, *, keys: Keyring, study: str, dates: DATES_OF_ITEMS) -> Table:
-    """The table as it is asked for. `dates` are what `dates_of` gives, for tables with a row for each answer."""
+def shaped(
+    table: Table, choice: Choice, *, keys: Keyring, study: str, dates: DATES_OF_ITEMS, words: WORDS_OF_ITEMS
+) -> Table:
+    """The table as it is asked for.
+
+    `dates` and `words` are what `dates_of` and `words_of` give, for tables with a row for each answer.
+    """
     if table.name == "codebook":
         return table
     if choice.dates == "shifted":
@@ -36,12 +48,13 @@ def shaped(table: Table, choice: Choice, *, keys: Keyring, study: str, dates: DA
     if choice.ids == "mapped":
         table = _mapped(table, keys, study)
     if choice.values == "labels":
-        table = _labelled(table)
+        table = _labelled(table, words)
     return table
 
 
-def _labelled(table: Table) -> Table:
+def _labelled(table: Table, of_items: WORDS_OF_ITEMS) -> Table:
     words: dict[int, dict[Cell, str]] = {}
+    stored = _stored(table)
     columns = []
     for place, column in enumerate(table.columns):
         if column.type in LABELLED and column.choices:
@@ -58,9 +71,19 @@ def _labelled(table: Table) -> Table:
             for place, known in words.items():
                 if cells[place] is not None:
                     cells[place] = known.get(cells[place], cells[place])
+            if stored is not None and (said := of_items.get((str(row[stored[0]]), _item_of(str(row[stored[1]]))))):
+                for place in stored[2]:
+                    cells[place] = _worded(cells[place], said)
             yield tuple(cells)
 
     return replace(table, columns=tuple(columns), rows=rows())
+
+
+def _worded(value: Cell, words: Mapping[Cell, str]) -> Cell:
+    """An answer in words; of several choices each of them."""
+    if isinstance(value, str) and BETWEEN in value:
+        return BETWEEN.join(words.get(each, each) for each in value.split(BETWEEN))
+    return words.get(value, value)
 
 
 def days_back(keys: Keyring, study: str, participant: str) -> int:
@@ -101,6 +124,8 @@ def _move_of(column: Column) -> Callable[[Cell, int], Cell] | None:
     """How a cell of this column is shifted, or None when it is no date."""
     if column.is_dated:
         return _written_back
+    if column.was_dated and column.type not in (ColumnType.DATE, ColumnType.PARTIAL_DATE):
+        return _told_back
     by_type: dict[ColumnType, Callable[[Cell, int], Cell]] = {
         ColumnType.DATE: _day_back,
         ColumnType.INSTANT: _instant_back,
@@ -130,7 +155,8 @@ def _day_back(value: Cell, days: int) -> Cell:
     """A day as it is kept: a date, or its text. What is neither cannot be shifted, and is left out."""
     try:
         day = date.fromisoformat(value) if isinstance(value, str) else value
-        assert isinstance(day, date)
+        if not isinstance(day, date):  # of a time when the item was no day
+            return None
         moved = day - timedelta(days=days)
     except (ValueError, OverflowError):
         return None
@@ -149,6 +175,17 @@ def _written_back(value: Cell, days: int) -> Cell:
     return None if moved is None else f"{moved}{mark}{time}"
 
 
+def _told_back(value: Cell, days: int) -> Cell:
+    """An answer that may be a day of the time when one was asked for: shifted when it is written like one."""
+    return _written_back(value, days) if isinstance(value, str) and WRITTEN.fullmatch(value) else value
+
+
+def mapped_number(keys: Keyring, study: str, of: str, number: int) -> int:
+    """Another number for an event, a query and so on: the study counts them in the order in which they came."""
+    tag = keys.tag(NUMBERS, f"{study}|{of}|{number}".encode())
+    return int.from_bytes(tag[:8], "big") >> 14  # of 15 digits or fewer, so that every programme holds it
+
+
 def _mapped(table: Table, keys: Keyring, study: str) -> Table:
     whose = _place(table, "participant")
     if whose is None:
@@ -159,9 +196,20 @@ def _mapped(table: Table, keys: Keyring, study: str) -> Table:
         for place, column in enumerate(table.columns)
     )
 
+    numbered = [
+        (place, NUMBERED.get((table.name, column.name), table.name))
+        for place, column in enumerate(table.columns)
+        if column.name == "number" or (table.name, column.name) in NUMBERED
+    ]
+
     def rows() -> Iterator[Row]:
         for row in table.rows:
-            yield (*row[:whose], other(row[whose]), *row[whose + 1 :])
+            cells = [*row[:whose], other(row[whose]), *row[whose + 1 :]]
+            for place, of in numbered:
+                number = cells[place]
+                if number is not None:
+                    cells[place] = mapped_number(keys, study, of, int(str(number)))
+            yield tuple(cells)
 
     return replace(table, columns=columns, rows=_in_order_of(rows(), whose))
 
@@ -189,6 +237,27 @@ def _in_order_of(rows: Iterator[Row], place: int) -> Iterator[Row]:
         kept.close()
 
 
+def words_of(plan: Plan) -> WORDS_OF_ITEMS:
+    """(instrument, item) -> what each answer is called, of the items with choices and of yes and no."""
+    return {
+        (code, name): {True: YES, False: NO}
+        if item.type is ItemType.YES_NO
+        else {choice.code: choice.label for choice in item.choices}
+        for code in plan.instruments
+        for name, item in _named(plan, code)
+        if item.type is ItemType.YES_NO or item.choices
+    }
+
+
+def _named(plan: Plan, code: str) -> Iterator[tuple[str, Item]]:
+    """The items of a form by name, of groups `group.item`."""
+    for item in plan.items[code]:
+        yield item.code, item
+    for group, (_, items) in plan.groups[code].items():
+        for item in items:
+            yield f"{group}.{item.code}", item
+
+
 def dates_of(plan: Plan) -> DATES_OF_ITEMS:
     """(instrument, item) -> how an answer to it is shifted, of the items that are dates; of groups `group.item`."""
     forms = [(code, "", form_of(plan, code)) for code in plan.instruments]
@@ -198,9 +267,14 @@ def dates_of(plan: Plan) -> DATES_OF_ITEMS:
         for group in groups
         if code in plan.instruments
     ]
-    return {
+    found = {
         (code, f"{before}{column.name}"): move
         for code, before, form in forms
         for column in form.columns()
         if (move := _move_of(column)) is not None
     }
+    for code in plan.instruments:  # what has several columns has none of this name
+        for name, item in _named(plan, code):
+            if (code, item.code) in plan.dated:
+                found.setdefault((code, name), _told_back)
+    return found

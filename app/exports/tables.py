@@ -59,7 +59,8 @@ class ColumnType(StrEnum):
 class Column:
     """One column: its name in the file, and what the codebook says of it.
 
-    `is_dated`: text that is a day, of which a part may not be known, or a day with its time.
+    `is_dated`: text that is a day, of which a part may not be known, or a day with its time. `was_dated`: an item that
+    an earlier version of the study asked as such, so that a text in it may be one.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Column:
     missing_codes: Pairs = ()
     source: str | None = None
     is_dated: bool = False
+    was_dated: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ TYPES = {
 }
 
 
+DAYS = frozenset({ItemType.DATE, ItemType.DATE_TIME})
+
 # What the versions of a study have in common
 
 
@@ -145,6 +149,8 @@ class Plan:
     has_double_entry: bool = False
     has_coding: bool = False
     codes_events: bool = False
+    dated: frozenset[tuple[str, str]] = frozenset()
+    """Instrument and code of the items, also of groups, that are a day or a moment in any version."""
 
     def once(self) -> tuple[str, ...]:
         """Those of them that are filled in once at a visit, in every version of the study."""
@@ -192,6 +198,13 @@ def plan_of(versions: Sequence[Study]) -> Plan:
         codes_events=any(version.safety.coding is not None for version in versions),
         groups={code: _groups(versions, code) for code in instruments},
         repeating=frozenset(one.code for version in versions for one in version.instruments if one.repeats),
+        dated=frozenset(
+            (instrument.code, item.code)
+            for version in versions
+            for instrument in version.instruments
+            for item in (*instrument.items, *(item for group in instrument.groups.values() for item in group.items))
+            if item.type in DAYS
+        ),
     )
 
 
@@ -285,6 +298,7 @@ class Field:
 
     item: Item
     missing: bool
+    was_dated: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -303,7 +317,7 @@ class Field:
             ]
         else:
             column = item_column(item, source, missing_codes)
-            columns = [replace(column, name=name, label=f"{label}{column.label}")]
+            columns = [replace(column, name=name, label=f"{label}{column.label}", was_dated=self.was_dated)]
         columns += [
             Column(f"{name}__{part}", f"{words}: {what}", type_, shown_if=item.shown_if, source=source)
             for part, what, type_ in SEALED_PARTS.get(item.type, ())
@@ -323,7 +337,7 @@ class Field:
         code = missing_in(value)
         cells: list[Cell]
         if flags := self.flags:
-            if value is None or code is not None:
+            if value is None or code is not None or not _is_of(value, flags):
                 cells = [None] * len(flags)
             else:
                 ticked = set(map(str, value if isinstance(value, list) else [value]))
@@ -339,6 +353,11 @@ class Field:
         if self.missing:
             cells.append(code)
         return cells
+
+
+def _is_of(value: object, flags: Sequence[str]) -> bool:
+    """Whether an answer says which choices were ticked: one of a time when something else was asked does not."""
+    return isinstance(value, list) or str(value) in flags
 
 
 SEALED_PARTS: Mapping[ItemType, tuple[tuple[str, str, ColumnType], ...]] = {
@@ -413,7 +432,7 @@ class Form:
         beside = nothing
         for place, first, flags in several:
             value = found[place]
-            if value is not None and missing_in(value) is None:
+            if value is not None and missing_in(value) is None and _is_of(value, flags):
                 if beside is nothing:
                     beside = nothing.copy()
                 ticked = value if isinstance(value, list) else [str(value)]
@@ -483,8 +502,16 @@ def _picker(order: Sequence[int]) -> Callable[[Sequence[Cell]], Sequence[Cell]]:
 def form_of(plan: Plan, instrument: str) -> Form:
     """One instrument as wide columns."""
     defined = plan.instruments[instrument]
-    fields = tuple(Field(item, bool(plan.missing_codes)) for item in plan.items[instrument])
-    return Form(instrument, defined.label, defined.source, fields, plan.missing_codes)
+    return Form(
+        instrument, defined.label, defined.source, _fields(plan, instrument, plan.items[instrument]), plan.missing_codes
+    )
+
+
+def _fields(plan: Plan, instrument: str, items: Iterable[Item]) -> tuple[Field, ...]:
+    return tuple(
+        Field(item, bool(plan.missing_codes), item.type not in DAYS and (instrument, item.code) in plan.dated)
+        for item in items
+    )
 
 
 def named_once(columns: Iterable[Column]) -> tuple[Column, ...]:
@@ -966,11 +993,9 @@ ROW = Column("row", "The number of the row; one that was taken out is left out, 
 
 def group_form(plan: Plan, instrument: str, group: str) -> Form:
     """The items of a group as wide columns."""
-    _, items = plan.groups[instrument][group]
-    fields = tuple(Field(item, bool(plan.missing_codes)) for item in items)
-    return Form(
-        instrument, plan.groups[instrument][group][0], plan.instruments[instrument].source, fields, plan.missing_codes
-    )
+    label, items = plan.groups[instrument][group]
+    fields = _fields(plan, instrument, items)
+    return Form(instrument, label, plan.instruments[instrument].source, fields, plan.missing_codes)
 
 
 def group_columns(plan: Plan, instrument: str, group: str, *, arm: Column | None = None) -> tuple[Column, ...]:

@@ -12,14 +12,14 @@ from sqlmodel import Session
 from app.exports import reads
 from app.exports.batches import stored
 from app.exports.choice import Choice
-from app.exports.shaping import days_back, mapped_code
+from app.exports.shaping import days_back, mapped_code, mapped_number
 from app.exports.tables import Field, form_of, plan_of
 from app.foundation.crypto.keys import Keyring
 from app.foundation.errors import Invalid
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 from tests.conftest import KEYS
-from tests.exports.world import as_csv, entry, of_safety, participant, screening, visit
+from tests.exports.world import as_csv, entry, of_safety, participant, query, screening, visit
 from tests.factories import TODAY, definition, mini_study, person
 
 
@@ -95,6 +95,39 @@ def test_labels_are_the_words_of_the_study(session: Session, study: StudyInUse, 
     assert (row["eligible"], row["surgery"]) == ("Yes", "No")
     row = taken(session, study, manager, "instrument_pain", values="labels")[0]
     assert (row["visit"], row["pain_days__missing"], row["entry_status"]) == ("Baseline", "Not done", "Complete")
+
+
+def test_labels_stand_in_the_long_table_as_well(session: Session, study: StudyInUse, manager: Actor):
+    row = participant(session, study, 9)
+    entry(session, study, row, "week18", "pain", {"pain_nrs": 4, "pain_where": ["back", "leg"], "pain_note": "back"})
+    found = [one for one in taken(session, study, manager, "entries", values="labels") if one["participant"] == "M-009"]
+    assert {one["item"]: one["value"] for one in found} == {
+        "pain_nrs": "4",
+        "pain_where": "Back|Leg",
+        "pain_note": "back",
+    }
+    assert {one["instrument"] for one in found} == {"Pain"}
+
+
+@pytest.mark.requirement("GDPR-1")
+def test_numbers_that_the_study_counts_are_mapped_with_the_codes(session: Session, study: StudyInUse, manager: Actor):
+    of_safety(session, study, participant(session, study, 8))
+    asked = entry(session, study, participant(session, study, 9), "week18", "pain", {"pain_nrs": 4})
+    query(session, study, asked, "pain_nrs")
+    numbered = {"adverse_events": "number", "deviations": "number", "contacts": "number", "queries": "query"}
+    seen = set()
+    for table, column in numbered.items():
+        plain, mapped, again = (taken(session, study, manager, table, ids=ids) for ids in ("kept", "mapped", "mapped"))
+        assert mapped == again
+        assert len(plain) == len(mapped) > 0
+        whose = {mapped_code(KEYS, "mini", one["participant"]): one[column] for one in plain}
+        for one in mapped:
+            of = {"adverse_events": "event", "queries": "query"}.get(table, table)
+            assert int(one[column]) == mapped_number(KEYS, "mini", of, int(whose[one["participant"]])) < 2**50
+        seen |= {one[column] for one in mapped}
+        assert seen.isdisjoint(one[column] for one in plain)
+    assert len(seen) == sum(len(taken(session, study, manager, table)) for table in numbered)
+    assert mapped_number(Keyring(bytes(32)), "mini", "event", 1) != mapped_number(KEYS, "mini", "event", 1)
 
 
 def test_a_choice_leaves_out_what_is_not_wanted_and_knows_what_there_is(

@@ -9,6 +9,7 @@ What changed is a transaction: whoever holds an earlier bundle PUTs what there i
 more. It refers to nothing outside itself.
 """
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -429,6 +430,11 @@ class _Bundle:
         }
 
 
+# As R4 has them; of a date a part may not be known.
+DAY = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?")
+TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?")
+
+
 def number(text: str) -> Any:
     """A decimal as JSON writes it, digit for digit: FHIR keeps its precision."""
     return orjson.Fragment(text.encode())
@@ -440,7 +446,8 @@ def values_of(item: Item | None, value: object) -> Sequence[Resource]:
     if item is not None and kind == "choice":
         labels = {choice.code: choice.label for choice in item.choices}
         codes = [str(each) for each in (value if isinstance(value, list) else [value])]
-        return [{"valueCoding": {"code": code, "display": held(labels.get(code, code))}} for code in codes]
+        if labels.keys() >= set(codes):
+            return [{"valueCoding": {"code": code, "display": held(labels[code])}} for code in codes]
     if isinstance(value, bool) and kind == "boolean":
         return [{"valueBoolean": value}]
     text = text_of(stored_cell(value))
@@ -450,8 +457,8 @@ def values_of(item: Item | None, value: object) -> Sequence[Resource]:
         return [{"valueInteger": value}]
     if item is not None and kind == "decimal" and as_number(item, text) is not None:
         return [{"valueDecimal": number(text)}]
-    if kind == "date":
+    if kind == "date" and isinstance(value, str) and DAY.fullmatch(text):
         return [{"valueDate": text}]
-    if kind == "time":
+    if kind == "time" and isinstance(value, str) and TIME.fullmatch(text):
         return [{"valueTime": f"{text}:00" if len(text) == len("HH:MM") else text}]
     return [{"valueString": held(text)}]
