@@ -1,6 +1,5 @@
 """A study with words in another language that show where they are read: «Pain» for Pain."""
 
-from collections.abc import Iterator
 from typing import Any, get_args
 
 from app.studies.definition import Instrument, InstrumentText, ItemText, Part, Study, StudyText
@@ -66,14 +65,3 @@ def with_marked_words(study: Study, language: str = "de") -> Study:
         for form in study.instruments
     )
     return study.model_copy(update={"texts": (text,), "instruments": forms})
-
-
-def ways(kind: type[Part], prefix: str = "", without: frozenset[type] = frozenset()) -> Iterator[tuple[str, Any]]:
-    """The way to every value a part may hold, with what it is: `*` is any entry of a list."""
-    for name, field in kind.model_fields.items():
-        part, many = part_in(field.annotation)
-        way = f"{prefix}{name}"
-        if part is None or part in without:
-            yield way, field.annotation
-        else:
-            yield from ways(part, f"{way}.*." if many else f"{way}.", without)
