@@ -295,6 +295,7 @@ REFUSED: Mapping[str, str] = {
     "consent.record": "Refused: record consent",
     "consent.refuse": "Refused: refuse consent",
     "consent.restore_option": "Refused: mark as recorded by mistake that an optional consent was taken back",
+    "consent.take_copy": "Refused: take the copy of the consent by link",
     "consent.take_back_options": "Refused: take back optional consent",
     "consent.verify_scan": "Refused: verify scan of a consent",
     "consent.withdraw": "Refused: withdraw consent",

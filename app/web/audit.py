@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,10 +16,11 @@ from app.audit.reads import AuditFilter, entries
 from app.audit.rules import SEALED, instant_text, is_sealed
 from app.audit.signing import log_keys
 from app.audit.verify import Verification, verify
+from app.casebook.log import CODES, NAMES_OF
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
-from app.foundation.languages import Gettext, sentence, translations
+from app.foundation.languages import Gettext, Names, sentence, translations
 from app.foundation.paging import LARGEST_PAGE, Page, every_page
 from app.participants.reads import visible_codes
 from app.participants.rules.personal import LABELS as PERSONAL
@@ -135,7 +138,12 @@ def _audit_page(here: Here, *, verified: Verification | None = None, newest: int
         active=sum(1 for name, value in query.items() if value and name != "after"),
         may_read=may(here.actor, Permission.AUDIT_READ),
         entries=told(
-            found.rows, here.the_study.definition, places.timezone(), here.language, place=f"/{here.the_study.code}"
+            found.rows,
+            here.the_study.definition,
+            places.timezone(),
+            here.language,
+            place=f"/{here.the_study.code}",
+            names=here.names,
         )
         if found
         else [],
@@ -200,6 +208,29 @@ def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilte
 # What an entry of the log says, in words.
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Who reads: the study in their words, the time zone of moments, their language, and what of the study stands in
+    sentences of ours.
+    """
+
+    study: Study
+    zone: ZoneInfo
+    language: str
+    names: Names | None
+
+    @cached_property
+    def gettext(self) -> Gettext:
+        return translations(self.language).gettext
+
+    def name(self, name: str) -> str:
+        """What a part of a value is called."""
+        return self.gettext(NAMES_OF[name]) if name in NAMES_OF else in_words(name)
+
+    def day(self, value: date) -> str:
+        return day(value, self.language)
+
+
 def told(
     rows: Iterable[Mapping[str, Any]],
     study: Study,
@@ -208,14 +239,16 @@ def told(
     *,
     place: str = "",
     named: bool = True,
+    names: Names | None = None,
 ) -> list[dict[str, Any]]:
     """Entries as `ui.audit_rows` shows them; what one person did to one thing in one go is one line.
 
     So is what they did to many participants in one go and changed nothing: a list with arms opens every envelope of it.
     Moments among the values are told in this time zone, with its name. `place` is the study's address when participants
-    are linked.
+    are linked. `names`: what of the study stands in sentences of ours, in the words of whoever reads.
     """
-    zone, gettext = ZoneInfo(timezone), translations(language).gettext
+    reader = _Reader(study, ZoneInfo(timezone), language, names)
+    gettext = reader.gettext
     lines: list[dict[str, Any]] = []
     last: tuple[object, ...] = ()
     of_many: list[str] = []
@@ -223,11 +256,11 @@ def told(
         key = tuple(entry[name] for name in ("request_id", "at", "username", "action", "subject", "why"))
         if lines and key == last and entry["participant"] == of_many[-1]:
             lines[-1]["changes"] = [
-                *_changes(entry, study, zone),
+                *_changes(entry, reader),
                 *lines[-1]["changes"],
             ]  # newest first, items in order
             continue
-        if lines and key == last and not lines[-1]["changes"] and not _changes(entry, study, zone):
+        if lines and key == last and not lines[-1]["changes"] and not _changes(entry, reader):
             of_many.append(entry["participant"])
             about = (
                 _several(of_many, gettext) if named else "",
@@ -237,7 +270,7 @@ def told(
             lines[-1].update(action=" · ".join(filter(None, about)), url="")
             continue
         last, of_many = key, [entry["participant"]]
-        lines.append(_line(entry, study, place, zone, language, named=named))
+        lines.append(_line(entry, reader, place, named=named))
     return lines
 
 
@@ -249,15 +282,13 @@ def _several(codes: Sequence[str], gettext: Gettext) -> str:
     return gettext("{codes} and {number} more").format(codes=first, number=len(codes) - NAMED_AT_MOST)
 
 
-def _line(
-    entry: Mapping[str, Any], study: Study, place: str, zone: ZoneInfo, language: str, *, named: bool
-) -> dict[str, Any]:
-    gettext = translations(language).gettext
+def _line(entry: Mapping[str, Any], reader: _Reader, place: str, *, named: bool) -> dict[str, Any]:
+    gettext = reader.gettext
     about = [act_in_words(entry["action"], gettext)]
-    if subject := subject_in_words(entry["subject"], study, gettext):
+    if subject := subject_in_words(entry["subject"], reader.study, gettext):
         about.append(subject)
     if entry["action"] == FOUND and isinstance(found := _parsed(entry, "new"), dict) and found.get(IN_OUR_WORDS):
-        about.append(sentence(str(found[IN_OUR_WORDS]), language))
+        about.append(sentence(str(found[IN_OUR_WORDS]), reader.language, reader.names))
     participant = entry["participant"] if named else ""
     if participant:
         about.insert(0, participant)
@@ -267,7 +298,7 @@ def _line(
         "at": entry["at"],
         "who": ", ".join(filter(None, (entry["username"], roles))),
         "action": " · ".join(about),
-        "changes": _changes(entry, study, zone),
+        "changes": _changes(entry, reader),
         "why": entry["why"],
         "is_own": is_own_reason(entry["action"], entry["why"]),
         "url": f"{place}/participants/{participant}" if place and participant else "",
@@ -291,40 +322,47 @@ def subject_in_words(subject: str, study: Study, gettext: Gettext) -> str:
     return gettext("number {number}").format(number=rest) if kind in NUMBERED else rest
 
 
-def _changes(entry: Mapping[str, Any], study: Study, zone: ZoneInfo) -> list[tuple[str, str | None, str | None]]:
+def _changes(entry: Mapping[str, Any], reader: _Reader) -> list[tuple[str, str | None, str | None]]:
     old, new = (_parsed(entry, side) for side in ("old", "new"))
     if old is None and new is None:
         return []
     if entry["item"]:
-        item = _item(entry, study)
+        item = _item(entry, reader.study)
         ours = entry["subject"].partition("/")[0] in NUMBERED
-        label = item.label if item else PERSONAL.get(entry["item"], in_words(entry["item"]) if ours else entry["item"])
+        if item is not None:
+            label = item.label
+        elif entry["item"] in PERSONAL:
+            label = reader.gettext(PERSONAL[entry["item"]])
+        else:
+            label = reader.name(entry["item"]) if ours else entry["item"]
         if isinstance(new, dict) and "query" in new:
-            return [(label, None, _said(new.get("text"), None, study, zone))]
-        return [(label, _said(old, item, study, zone), _said(new, item, study, zone))]
+            return [(label, None, _said(new.get("text"), None, reader))]
+        return [(label, _said(old, item, reader), _said(new, item, reader))]
     if not isinstance(old, dict | None) or not isinstance(new, dict | None):
-        return [("", _said(old, None, study, zone), _said(new, None, study, zone))]
+        return [("", _said(old, None, reader), _said(new, None, reader))]
     before, after = old or {}, new or {}
+    kind = entry["subject"].partition("/")[0]
     if entry["action"] == FOUND:
         after.pop(IN_OUR_WORDS, None)
     for said in (before, after):
         if isinstance(said.get("verdicts"), dict):
-            said["verdicts"] = _verdicts(said["verdicts"], study)
+            said["verdicts"] = _verdicts(said["verdicts"], reader)
     return [
-        (in_words(name), _said(before.get(name), None, study, zone), _said(after.get(name), None, study, zone))
+        (reader.name(name), _said(before.get(name), None, reader, kind), _said(after.get(name), None, reader, kind))
         for name in dict.fromkeys([*after, *before])
         if before.get(name) != after.get(name)
     ]
 
 
-def _verdicts(verdicts: Mapping[str, object], study: Study) -> str:
+def _verdicts(verdicts: Mapping[str, object], reader: _Reader) -> str:
     """What screening decided: which criteria spoke against taking part."""
-    labels = {criterion.code: criterion.label for criterion in study.eligibility.criteria}
+    gettext = reader.gettext
+    labels = {criterion.code: criterion.label for criterion in reader.study.eligibility.criteria}
     against = [labels.get(code, code) for code, met in verdicts.items() if met is False]
     unknown = [labels.get(code, code) for code, met in verdicts.items() if met is None]
-    said = [f"against: {', '.join(against)}"] if against else []
-    said += [f"not known: {', '.join(unknown)}"] if unknown else []
-    return "; ".join(said) or f"all {len(verdicts)} in favour"
+    said = [gettext("against: {criteria}").format(criteria=", ".join(against))] if against else []
+    said += [gettext("not known: {criteria}").format(criteria=", ".join(unknown))] if unknown else []
+    return "; ".join(said) or gettext("all {number} in favour").format(number=len(verdicts))
 
 
 def _parsed(entry: Mapping[str, Any], side: str) -> object:
@@ -347,20 +385,22 @@ def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
     return form.item(entry["item"]) if form else None
 
 
-def _said(value: object, item: Item | None, study: Study, zone: ZoneInfo) -> str | None:
-    """A stored value in words: choices by their labels, a reason for no answer by its meaning."""
+def _said(value: object, item: Item | None, reader: _Reader, kind: str = "") -> str | None:
+    """A stored value in words: choices by their labels, a reason for no answer by its meaning, codes of ours by `kind`,
+    which is what it is about."""
+    study, gettext = reader.study, reader.gettext
     if value is None:
         return None
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return gettext("yes") if value else gettext("no")
     if isinstance(value, dict):
         if set(value) == {"missing"}:
             return next((code.label for code in study.missing_codes if code.code == value["missing"]), value["missing"])
         return ", ".join(
-            f"{in_words(str(name)).lower()} {_said(part, None, study, zone)}" for name, part in value.items()
+            f"{reader.name(str(name)).lower()} {_said(part, None, reader, kind)}" for name, part in value.items()
         )
     if isinstance(value, list):
-        return ", ".join(str(_said(part, item, study, zone)) for part in value) or "none"
+        return ", ".join(str(_said(part, item, reader, kind)) for part in value) or gettext("none")
     text = str(value)
     if item is not None:
         label = next((choice.label for choice in item.choices if choice.code == text), None)
@@ -368,13 +408,18 @@ def _said(value: object, item: Item | None, study: Study, zone: ZoneInfo) -> str
         return label or f"{text}{unit}"
     try:
         if _iso_day(text):
-            return day(date.fromisoformat(text))
+            return reader.day(date.fromisoformat(text))
         if _iso_instant(text):
-            at = datetime.fromisoformat(text).astimezone(zone)
-            return f"{day(at.date())} {at:%H:%M %Z}"
+            at = datetime.fromisoformat(text).astimezone(reader.zone)
+            return f"{reader.day(at.date())} {at:%H:%M %Z}"
     except (ValueError, OverflowError):  # a moment that no calendar has, here or elsewhere
         return text
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return f"{text[:12]}…"
-    level = next((level.label for level in study.withdrawal_levels if level.code == text), None)
-    return level or (text.replace("_", " ") if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) else text)
+    if text in CODES.get(kind, {}):
+        return gettext(CODES[kind][text])
+    labelled = study.safety.deviations if kind == "deviation" else study.withdrawal_levels
+    label = next((each.label for each in labelled if each.code == text), None)
+    if label is not None:
+        return sentence(label, reader.language, reader.names)
+    return text.replace("_", " ") if re.fullmatch(r"[a-z]+(_[a-z]+)+", text) else text

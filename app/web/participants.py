@@ -1076,7 +1076,8 @@ def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Map
     found = audit_entries(here.session, here.the_study.code, wanted, limit=RECENT * 10).rows
     hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
     theirs = [each for each in found if each["subject"] not in hidden]
-    return told(theirs, here.the_study.definition, timezone, here.language, named=False)[:RECENT]
+    definition = here.the_study.definition
+    return told(theirs, definition, timezone, here.language, named=False, names=here.names)[:RECENT]
 
 
 def _why_not_withdraw(definition: Study, participant: Participant) -> str | None:

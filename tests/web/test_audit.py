@@ -376,10 +376,30 @@ def test_moments_among_the_values_are_told_by_the_clock_of_the_site():
         (line,) = told([{**entry, **rest, "new": json.dumps(said)}], definition(), timezone, "en")
         return {name: new for name, _, new in line["changes"]}
 
-    there = {"At": "15 Jan 2026 09:00 AEDT", "Until": "15 Jul 2026 08:00 AEST", "On": "14 Jan 2026"}
+    there = {"When": "15 Jan 2026 09:00 AEDT", "Until": "15 Jul 2026 08:00 AEST", "Day": "14 Jan 2026"}
     assert changes("Australia/Sydney") == there
-    assert changes("UTC") == {"At": "14 Jan 2026 22:00 UTC", "Until": "14 Jul 2026 22:00 UTC", "On": "14 Jan 2026"}
+    assert changes("UTC") == {"When": "14 Jan 2026 22:00 UTC", "Until": "14 Jul 2026 22:00 UTC", "Day": "14 Jan 2026"}
     assert changes("Europe/Zurich", "2026-01-14T22:00:00Z") == {"": "14 Jan 2026 23:00 CET"}
+
+
+def test_what_changed_is_told_in_the_language_of_the_reader() -> None:
+    entry = dict.fromkeys(("username", "role", "participant", "item", "why", "request_id"), "")
+    found = {
+        "category": "missed_visit",
+        "grade": "minor",
+        "held_on": "2026-01-14",
+        "in_time": False,
+        "note": "As typed.",
+    }
+    rest = {"at": clock.now(), "action": "deviation.reported", "subject": "deviation/3", "old": None}
+    (line,) = told([{**entry, **rest, "new": json.dumps(found)}], definition(), "UTC", "de")
+    assert [(name, new) for name, _, new in line["changes"]] == [
+        ("Art", "Versäumte Visite"),
+        ("Grad", "Leicht"),
+        ("Durchgeführt am", "14. Jan. 2026"),
+        ("Rechtzeitig", "nein"),
+        ("Hinweis", "As typed."),
+    ]
 
 
 @pytest.mark.parametrize(
