@@ -367,8 +367,8 @@ class CopyReply(Reply):
                 "queued_at": "2026-03-04T09:26:53.589793Z",
                 "sent_at": "2026-03-04T09:27:20.589793Z",
                 "last_error": "451 Try again later",
-                "handed_out_at": None,
-                "handed_out_by": None,
+                "handed_out_at": "2026-03-04T11:02:10.589793Z",
+                "handed_out_by": "coordinator",
                 "why_not": rules.NO_ADDRESS,
             }
         },

@@ -157,3 +157,8 @@ def api_client(
         study = session.execute(select(STUDY.c.code).where(STUDY.c.id == actor.study_id)).scalar_one()
     http = http or TestClient(application_on(database, **settings), base_url="http://trial.test")
     return ApiClient(http, actor, study, token)
+
+
+def headers_of(reply: Any) -> dict[str, str]:
+    """The headers, without how many requests are left: of two requests in turn that never is the same."""
+    return {name: value for name, value in reply.headers.items() if not name.startswith("ratelimit")}

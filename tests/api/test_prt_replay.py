@@ -127,7 +127,7 @@ def trial(database: Database, plan: dict[str, Any] | Callable[[StudyInUse], dict
     assert definition is not None, findings
     if callable(plan):  # a finished list of arms leaves nothing for two stages to decide
         one_stage = definition.allocation.model_copy(update={"first_stage": None})
-        definition = definition.model_copy(update={"allocation": one_stage})
+        definition = definition.model_copy(update={"allocation": one_stage, "texts": ()})  # nor words for them
     with database.writing() as session:
         administrator = person(session, None, Role.ADMINISTRATOR)
         load_study(session, definition, by=administrator, now=clock.now())

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.audit.actions import ENTRY
 from app.foundation.database import Database
 from app.people.permissions import Permission, Role
-from tests.api.client import PASSWORD, ApiClient, api_client, problem_of
+from tests.api.client import PASSWORD, ApiClient, api_client, headers_of, problem_of
 from tests.web.test_randomisation import sealed, used
 from tests.web.world import World
 
@@ -318,7 +318,7 @@ def test_other_tokens_get_what_an_unknown_path_gives(world: World, role: Role):
         for headers in (None, key, key):
             reply = client.request(method, path, headers=headers, **more)
             assert (reply.status_code, reply.content) == (404, nonsense.content), (method, path)
-            assert dict(reply.headers) == dict(nonsense.headers), (method, path)
+            assert headers_of(reply) == headers_of(nonsense), (method, path)
     nonsense = client.request("POST", "/nonsense", content=b"{")
     for content in (b"{", b"\xff"):
         for headers in ({"Content-Type": "application/json"}, {"Idempotency-Key": "x" * 300}):

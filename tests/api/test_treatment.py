@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.audit.actions import ENTRY
 from app.people.permissions import Role
-from tests.api.client import ApiClient, api_client
+from tests.api.client import ApiClient, api_client, headers_of
 from tests.conformance import conformance_folder
 from tests.web.test_treatment import EARLY, MODULE, Treated
 
@@ -144,7 +144,7 @@ def test_other_tokens_get_what_an_unknown_path_gives(treated: Treated, role: Rol
         nonsense = client.request(method, "/nonsense", **more)
         reply = client.request(method, path, **more)
         assert (reply.status_code, reply.content) == (404, nonsense.content), (method, path)
-        assert dict(reply.headers) == dict(nonsense.headers), (method, path)
+        assert headers_of(reply) == headers_of(nonsense), (method, path)
     assert len(treated.world.log()) == before
     assert treated.saved() == []
 

@@ -64,6 +64,7 @@ def back(data: bytes) -> Converted:
 def told(of: Study) -> dict[str, Any]:
     """What an export says of a study. Forms stand in the order of their codes, as a folder is read."""
     found = {name: getattr(of, name) for name in Study.model_fields if name not in NEVER_SAID}
+    found["texts"] = [text.model_dump(exclude=NEVER_SAID) for text in of.texts]
     found["instruments"] = {form.code: form for form in of.instruments}
     found["sites"] = [(site.code, site.name, site.timezone) for site in of.sites]
     return found
@@ -143,6 +144,8 @@ def test_a_part_of_a_study_is_a_study_and_what_referred_to_the_rest_is_named():
     assert [visit.code for visit in converted.study.visits] == ["baseline"]
     assert converted.study.outcomes == ()
     assert "study.yaml, outcomes" in {note.where for note in converted.notes if note.kind is Kind.LOST}
+    assert [text.language for text in converted.study.texts] == ["de", "es"]
+    assert all(text.outcomes == () and text.withdrawal_levels for text in converted.study.texts)
     for form in resolve.instruments:  # any form alone, with the pre-screen
         study = back(written(resolve, Standard.ODM_2_DEFINITION, instruments=(form.code,))).study
         assert {each.code for each in study.instruments} == {form.code, resolve.eligibility.instrument}

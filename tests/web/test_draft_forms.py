@@ -335,7 +335,9 @@ def test_an_instrument_is_worded_in_another_language_beside_its_own(world: World
     nothing = administrator.send(at, {**_written(administrator.soup(german), at), **emptied})
     assert nothing.status_code == 303
     assert administrator.get(file).status_code == 200
-    assert "outcome.de.yaml" not in words(administrator.soup(draft)), "without words there is no file"
+    files = [link["href"] for link in administrator.soup(draft).select("a[href*='/files/']")]
+    assert f"{draft}/files/instruments/outcome.yaml" in files
+    assert file not in files, "without words there is no file"
 
 
 def _written(page: BeautifulSoup, at: str) -> Fields:

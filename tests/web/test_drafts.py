@@ -320,7 +320,7 @@ def test_parts_are_edited_as_fields_and_the_text_keeps_its_comments(world: World
     assert administrator.post(language, {"text": str(begun[0])}).status_code == 303
     german = f"{draft}/edit/words.de"
     assert administrator.post(german, {"act": "add:missing_codes"}).status_code == 303
-    assert administrator.form(german)["v.missing_codes.0.code"] == ["NEW1"]
+    assert administrator.form(german)["v.missing_codes.0.code"] == ["code1"]
     arms = f"{draft}/edit/arms"
     added = administrator.post(arms, {"v.arms.0.ratio": "2", "act": "add:allocation.strata"})
     assert added.status_code == 303

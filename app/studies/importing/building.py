@@ -3,7 +3,7 @@ cannot stand is taken out and reported, until nothing is wrong with it any more.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -17,7 +17,7 @@ from app.studies.importing.codes import Codes, short
 from app.studies.importing.draft import Data, Draft, Form, Section, planned_visit
 from app.studies.importing.report import Failed, Kind, Note, as_markdown
 from app.studies.rules import problems
-from app.studies.rules.findings import Path, Place
+from app.studies.rules.findings import Finding, Path, Place
 
 MOST_FORMS = 400
 MOST_ITEMS = 20_000
@@ -330,6 +330,7 @@ def _settled(draft: Draft, data: Data, instruments: list[Data], document: Consen
         if not errors:
             return study
         done: set[int] = set()
+        _take_out_words(draft, errors, done)
         for finding in errors:
             _take_out(draft, data, instruments, _path(finding.file), finding.message, done)
         if not done:
@@ -419,6 +420,26 @@ def _take_out(draft: Draft, data: Data, instruments: list[Data], path: list[str]
         if key == "calculation"
         else "Left out.",
     )
+
+
+def _take_out_words(draft: Draft, errors: Sequence[Finding], done: set[int]) -> None:
+    """Take out what is said in other languages of parts of study.yaml that are not there."""
+    wrong: dict[tuple[Any, ...], str] = {}
+    for finding in errors:
+        path = tuple(int(part) if part.isdigit() else part for part in _path(finding.file))
+        if path[0] == "texts" and len(path) > 2:
+            # Of one of a list it leads to what that one is called by.
+            wrong[path[1:-1] if isinstance(path[-2], int) else path[1:]] = finding.message
+    # From the end: what stands before one of a list stays in its place.
+    for (number, *way, last), message in sorted(wrong.items(), reverse=True):
+        part: Any = draft.texts[number]
+        for step in way:
+            part = part[step]
+        part.pop(last)
+        done.add(id(part))
+        draft.report.lost(
+            f"study.{draft.texts[number]['language']}.yaml", message, "Write the words anew where they are needed."
+        )
 
 
 def typed_instead(item: Data) -> None:
