@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Integer,
     ScalarSelect,
     Select,
@@ -42,7 +43,7 @@ from app.mail.actions import MAIL
 from app.participants import files
 from app.participants.identity import ERASED, PARTICIPANT, open_identity
 from app.participants.models import Participant
-from app.participants.reads import SITE, at_their_sites
+from app.participants.reads import SITE, at_sites
 from app.participants.rules.status import withdrawal_level
 from app.participants.status import Status
 from app.people.access import Actor, require, sites_for
@@ -345,9 +346,15 @@ def unsettled(session: Session, study: StudyInUse, *, by: Actor, since: datetime
     could not go, and of the others, the longest first. Of the refused, those refused since then, of people in the
     study, after which nothing was recorded.
     """
-    wanted = {"study_id": study.id, "since": since, "most": most}
+    query = _unsettled_at(sites_for(by, Permission.PARTICIPANT_READ))
+    rows = session.execute(query, {"study_id": study.id, "since": since, "most": most})
+    return sorted((Unsettled(*row) for row in rows), key=lambda each: each.id)
+
+
+@lru_cache(maxsize=64)  # putting it together takes longer than running it
+def _unsettled_at(sites: frozenset[int] | None) -> CompoundSelect[Any]:
     parts = [
-        select(*each.where(at_their_sites(by)).subquery().c, first.label("first"), scan.label("scan"))
+        select(*each.where(at_sites(sites)).subquery().c, first.label("first"), scan.label("scan"))
         for each, first, scan in (
             (_FIRST_WAITING.add_columns(_NOTHING), true(), false()),
             (_SET_RIGHT.add_columns(_NOTHING), false(), false()),
@@ -355,7 +362,7 @@ def unsettled(session: Session, study: StudyInUse, *, by: Actor, since: datetime
             (_COPIES, false(), false()),
         )
     ]
-    return sorted((Unsettled(*row) for row in session.execute(union_all(*parts), wanted)), key=lambda each: each.id)
+    return union_all(*parts)
 
 
 def site_code(session: Session, participant: Participant) -> str:

@@ -206,7 +206,11 @@ class Placed(Protocol):
 
 def at_their_sites(by: Actor, permission: Permission = Permission.PARTICIPANT_READ) -> ColumnElement[bool]:
     """The condition on the participant table that leaves only those at sites where the person holds the permission."""
-    sites = sites_for(by, permission)
+    return at_sites(sites_for(by, permission))
+
+
+def at_sites(sites: frozenset[int] | None) -> ColumnElement[bool]:
+    """The condition on the participant table that leaves only those at these sites; None means every site."""
     return true() if sites is None else PARTICIPANT.c.site_id.in_(sorted(sites))
 
 
