@@ -55,6 +55,7 @@ FILE = (
 NAMED_AT_MOST = 6  # participants in one line of the log
 FOUND, IN_OUR_WORDS = "deviation.found", "what"
 """What the system found it says itself, in the language of whoever reads; everything else stands as it was typed."""
+MEANING = "meaning"  # of a signature: a sentence of ours
 NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "review", "unblinding")
 FURTHEST = 2**31
 
@@ -348,7 +349,11 @@ def _changes(entry: Mapping[str, Any], reader: _Reader) -> list[tuple[str, str |
         if isinstance(said.get("verdicts"), dict):
             said["verdicts"] = _verdicts(said["verdicts"], reader)
     return [
-        (reader.name(name), _said(before.get(name), None, reader, kind), _said(after.get(name), None, reader, kind))
+        (
+            reader.name(name),
+            _said(before.get(name), None, reader, kind, name),
+            _said(after.get(name), None, reader, kind, name),
+        )
         for name in dict.fromkeys([*after, *before])
         if before.get(name) != after.get(name)
     ]
@@ -385,9 +390,11 @@ def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
     return form.item(entry["item"]) if form else None
 
 
-def _said(value: object, item: Item | None, reader: _Reader, kind: str = "") -> str | None:
-    """A stored value in words: choices by their labels, a reason for no answer by its meaning, codes of ours by `kind`,
-    which is what it is about."""
+def _said(value: object, item: Item | None, reader: _Reader, kind: str = "", name: str = "") -> str | None:
+    """A stored value in words: choices by their labels, a reason for no answer by its meaning.
+
+    Codes of ours are told by `kind`, which is what the entry is about, sentences of ours by the `name` of the value.
+    """
     study, gettext = reader.study, reader.gettext
     if value is None:
         return None
@@ -397,7 +404,7 @@ def _said(value: object, item: Item | None, reader: _Reader, kind: str = "") -> 
         if set(value) == {"missing"}:
             return next((code.label for code in study.missing_codes if code.code == value["missing"]), value["missing"])
         return ", ".join(
-            f"{reader.name(str(name)).lower()} {_said(part, None, reader, kind)}" for name, part in value.items()
+            f"{reader.name(each).lower()} {_said(part, None, reader, kind, each)}" for each, part in value.items()
         )
     if isinstance(value, list):
         return ", ".join(str(_said(part, item, reader, kind)) for part in value) or gettext("none")
@@ -416,6 +423,8 @@ def _said(value: object, item: Item | None, reader: _Reader, kind: str = "") -> 
         return text
     if re.fullmatch(r"[0-9a-f]{64}", text):
         return f"{text[:12]}…"
+    if name == MEANING:
+        return sentence(text, reader.language, reader.names)
     if text in CODES.get(kind, {}):
         return gettext(CODES[kind][text])
     labelled = study.safety.deviations if kind == "deviation" else study.withdrawal_levels

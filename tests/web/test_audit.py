@@ -400,6 +400,14 @@ def test_what_changed_is_told_in_the_language_of_the_reader() -> None:
         ("Rechtzeitig", "nein"),
         ("Hinweis", "As typed."),
     ]
+    meant = {
+        "meaning": "I explained the study, answered the questions, and the participant agreed of their own free will."
+    }
+    rest |= {"action": "consent.countersigned", "subject": "consent/1"}
+    (line,) = told([{**entry, **rest, "new": json.dumps(meant)}], definition(), "UTC", "de")
+    ((name, _, new),) = line["changes"]
+    assert name == "Bedeutung"
+    assert str(new).startswith("Ich habe")
 
 
 @pytest.mark.parametrize(
