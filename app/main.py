@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import app.api
 import app.web
 from app.api.pleasant import Pleasant, methods_at
+from app.api.redcap.decoding import TOO_LARGE
 from app.api.redcap.errors import unreadable
 from app.api.wrong import field_problem
 from app.audit.actions import record_refusal
@@ -74,7 +75,6 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 ]
-TOO_LARGE = "This is larger than can be sent at once. Send it in parts."
 UNREADABLE = "The body of this request cannot be read. Send what its Content-Type says, and not nested so deep."
 STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
@@ -390,8 +390,6 @@ def _not_here(request: Request) -> str:
 
 
 def _detail(error: HTTPException) -> str:
-    if error.status_code == 413:
-        return TOO_LARGE
     if error.status_code == 404:
         return NotFound().reason
     return str(error.detail)

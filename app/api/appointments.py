@@ -371,11 +371,9 @@ def make_calendar_feed(here: ApiChange, asked: FeedBody) -> Response:
 @router.delete("/calendar-feeds/{number}", name="api.revoke_feed", response_model=FeedReply)
 def revoke_calendar_feed(here: ApiChange, number: Number) -> Response:
     """Revoke one of your addresses: from now on it leads nowhere."""
-    for each in _feeds(here):
-        if each.number == number:
-            feeds.revoke_feed(here.session, here.the_study, number, by=here.actor, now=here.now)
-            return here.answer(each.model_dump(mode="json"))
-    raise NotFound
+    gone = calendar_feed(here, number)
+    feeds.revoke_feed(here.session, here.the_study, number, by=here.actor, now=here.now)
+    return here.answer(gone.model_dump(mode="json"))
 
 
 def _feeds(here: Here) -> list[FeedReply]:

@@ -441,9 +441,13 @@ def consents(here: ApiPage, code: str, cursor: Cursor = None, limit: Limit = 50)
 @router.get("/participants/{code}/consents/{consent_id}", name="api.consent")
 def consent(here: ApiPage, code: str, consent_id: Number) -> ConsentReply:
     """One consent; never the name under it."""
-    for each in _consents(here, participant_of(here, code)):
+    return ConsentReply.model_validate(_consent(here, participant_of(here, code), consent_id))
+
+
+def _consent(here: Here, participant: Participant, consent_id: int) -> Consent:
+    for each in _consents(here, participant):
         if each.id == consent_id:
-            return ConsentReply.model_validate(each)
+            return each
     raise NotFound
 
 
@@ -534,7 +538,7 @@ def verify_scan(here: ApiChange, code: str, consent_id: Number) -> Response:
     """Say that the scan is the paper that was signed: by another person than who recorded it, who looked at both."""
     found = _participant(here, code, Permission.CONSENT_COUNTERSIGN, "consent.verify_scan")
     actions.verify_scan(here.session, here.the_study, found, consent_id, by=here.actor, now=here.now)
-    verified = next(each for each in _consents(here, found) if each.id == consent_id)
+    verified = _consent(here, found, consent_id)
     return here.answer(ConsentReply.model_validate(verified).model_dump(mode="json"))
 
 
@@ -555,7 +559,7 @@ def signed_consent(here: ApiLoggedPage, code: str, consent_id: Number) -> Respon
     signature, strokes = actions.reveal_signed(
         here.session, here.the_study, found, consent_id, by=here.actor, now=here.now
     )
-    one = next(each for each in _consents(here, found) if each.id == consent_id)
+    one = _consent(here, found, consent_id)
     zones = {each.id: each.timezone for each in sites_of(here.session, here.the_study.id)}
     body = signed_copy(
         here.session,
@@ -625,9 +629,7 @@ def hand_out_consent_copy(here: ApiChange, code: str, consent_id: Number) -> Res
 
 
 def _copy(here: Here, participant: Participant, consent_id: int) -> CopyReply:
-    consent = next((each for each in _consents(here, participant) if each.id == consent_id), None)
-    if consent is None:
-        raise NotFound
+    consent = _consent(here, participant, consent_id)
     sent = reads.copy_of(here.session, consent_id)
     may_not = why_not(here.actor, Permission.IDENTITY_READ, site_id=participant.site_id)
     return CopyReply(

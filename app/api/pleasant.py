@@ -17,7 +17,6 @@ from urllib.parse import parse_qs, quote, urlencode
 from fastapi import Query
 from pydantic import BaseModel
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.dependencies import changed_meanwhile, problem_json
@@ -331,9 +330,7 @@ def _refuse_unknown(scope: Scope, fields: Collection[str], expand: Collection[st
     """The same of a list in which nothing is, by what the address says of its rows: a misspelt name is told at once."""
     shape = _row_of(getattr(scope.get("route"), "response_model", None))
     for name in expand:
-        below = {**scope, "method": "GET", "path": f"{scope['path']}/any/{name}"}
-        signposts = next(route for route in scope["app"].router.routes if isinstance(route, Signposts))
-        if signposts.matches(below)[0] is not Match.FULL:
+        if "GET" not in methods_at({**scope, "path": f"{scope['path']}/any/{name}"}):
             raise _not_expanded(name)
     if shape is not None:
         _refuse_others(fields, [*shape.model_fields, *expand])

@@ -324,19 +324,19 @@ def _typed(text: str) -> Any:
     return orjson.Fragment(text.translate(TYPED))
 
 
-def _is_simple(text: str, commas: int, rows: int) -> bool:
-    """Whether in so many rows of values, written as JSON, no value has a comma, an escape or a list."""
-    return text.count(",") == commas and text.count("[") == rows and "\\" not in text
-
-
 def _is_plain(text: str, commas: int, rows: int) -> bool:
     """Whether so many rows of values, written as JSON, are but for their quotes as they would be in CSV.
 
-    It differs also where there is nothing, and in numbers with an exponent, or so small or large that one of the two
-    writes them with one.
+    It differs where a value has a comma, an escape or a list, where there is nothing, and in numbers with an exponent,
+    or so small or large that one of the two writes them with one.
     """
     return (
-        _is_simple(text, commas, rows) and "null" not in text and "0.0000" not in text and EXPONENT.search(text) is None
+        text.count(",") == commas
+        and text.count("[") == rows
+        and "\\" not in text
+        and "null" not in text
+        and "0.0000" not in text
+        and EXPONENT.search(text) is None
     )
 
 
@@ -423,11 +423,8 @@ class Wide:
         if not _is_plain(written, len(rows) * width - 1, len(rows) - 1):
             aside = {place for place, row in enumerate(cells) if not _is_plain(row, width - 1, 0)}
             cells = [row for place, row in enumerate(cells) if place not in aside]
-        said, version, beside = (
-            iter(self._said(LINE.join(cells).replace('"', ""), self.beside)),
-            self.versions.get,
-            self.beside,
-        )
+        said = iter(self._said(LINE.join(cells).replace('"', "")))
+        version, beside = self.versions.get, self.beside
         made = [
             None if place in aside else f"{head},{version(number, '')},{next(said)}{beside}"
             for place, (head, number, _) in enumerate(batch)
@@ -447,9 +444,9 @@ class Wide:
                 row[at] = told(row[at])
         return rows, bool(explained)
 
-    def _said(self, text: str, beside: str) -> list[str]:
+    def _said(self, text: str) -> list[str]:
         """Rows of values as the cells of lines, with the empty cell for a reason behind each where there may be any."""
-        text = text.replace(",", f",{beside}") if beside else text
+        text = text.replace(",", f",{self.beside}") if self.beside else text
         for mark, meant in AGAIN:
             text = text.replace(mark, meant)
         return text.split(LINE)

@@ -31,7 +31,7 @@ from app.exports.changes import Changed
 from app.exports.choice import EVERYTHING, Choice
 from app.exports.dummy import dummy_arms
 from app.exports.formats.usdm import protocol
-from app.exports.shaping import dates_of, shaped, words_of
+from app.exports.shaping import DATES_OF_ITEMS, WORDS_OF_ITEMS, dates_of, shaped, words_of
 from app.exports.tables import ARM, ArmOf, Arms, Cell, Column, Plan, Row, Table
 from app.foundation import clock
 from app.foundation.database import KINDS, among, as_text, batches, in_order, keys_of, streamed, table_of, written_out
@@ -300,9 +300,17 @@ class Source:
             choice,
             keys=keys_of(self.session),
             study=self.study.code,
-            dates=dates_of(self.plan),
-            words=words_of(self.plan),
+            dates=self._dates,
+            words=self._words,
         )
+
+    @cached_property
+    def _dates(self) -> DATES_OF_ITEMS:
+        return dates_of(self.plan)
+
+    @cached_property
+    def _words(self) -> WORDS_OF_ITEMS:
+        return words_of(self.plan)
 
     def _there_were(self, changed: Changed) -> Iterator[tuple[str, str, str]]:
         for participant, visit, instrument in changes.entries_of(self.session, ENTRY, changed):

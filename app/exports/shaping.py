@@ -124,7 +124,7 @@ def _move_of(column: Column) -> Callable[[Cell, int], Cell] | None:
     """How a cell of this column is shifted, or None when it is no date."""
     if column.is_dated:
         return _written_back
-    if column.was_dated and column.type not in (ColumnType.DATE, ColumnType.PARTIAL_DATE):
+    if column.was_dated:
         return _told_back
     by_type: dict[ColumnType, Callable[[Cell, int], Cell]] = {
         ColumnType.DATE: _day_back,

@@ -68,16 +68,14 @@ def fingerprint(session: Session, request: bytes) -> bytes:
     return keys_of(session).tag("idempotent request", request)
 
 
-KEY_LENGTH = "An Idempotency-Key has 1 to 200 printable characters. Send one of these, or none."
-
-
 def earlier_answer(session: Session, *, person_id: int, key: str, request: bytes, now: datetime) -> Answer | None:
     """The answer this key already got, or None and the key is now taken by this transaction.
 
     `request` is method, path and body; the same key with another request is a Conflict.
     """
     if not 1 <= len(key) <= 200 or not key.isprintable():
-        raise Invalid([FieldProblem("Idempotency-Key", "length", KEY_LENGTH)])
+        words = "An Idempotency-Key has 1 to 200 printable characters. Send one of these, or none."
+        raise Invalid([FieldProblem("Idempotency-Key", "length", words)])
     digest = fingerprint(session, request)
     taken = session.execute(
         _TAKE[session.get_bind().dialect.name], {"person_id": person_id, "key": key, "digest": digest, "at": now}

@@ -24,7 +24,7 @@ _MOST_KEPT = 1024
 # By identity, and kept with what they were made of: whoever judges a form knows an instrument by its identity as well.
 _made: dict[tuple[int, str, int], tuple[Instrument, InstrumentText | None, Instrument]] = {}
 _studies: dict[tuple[int, str], tuple[Study, Study, Names]] = {}
-_NAMES = ("code", "arm", "item", "visit")
+NAMES = ("code", "arm", "item", "visit")
 """What the words of a part may say of which part they are."""
 _SAME = Names()
 
@@ -75,7 +75,7 @@ def _worded(own: Any, said: Any) -> Any:
         names = names_of(type(said[0]))
         words = {_named(each, names): each for each in said}
         return tuple(_worded(each, words.get(_named(each, names))) for each in own)
-    said_of = [name for name in type(said).model_fields if name not in _NAMES and name != "language"]
+    said_of = [name for name in type(said).model_fields if name not in NAMES and name != "language"]
     changes = {
         name: words for name in said_of if (words := _worded(getattr(own, name), getattr(said, name))) is not None
     }
@@ -84,7 +84,7 @@ def _worded(own: Any, said: Any) -> Any:
 
 def names_of(text: type[Part]) -> tuple[str, ...]:
     """By which of its fields the words of a part say of which part they are."""
-    return tuple(name for name in _NAMES if name in text.model_fields)
+    return tuple(name for name in NAMES if name in text.model_fields)
 
 
 def _named(part: Part, names: Iterable[str]) -> tuple[str, ...]:
@@ -118,6 +118,8 @@ def in_language(instrument: Instrument, language: str, wording: InstrumentText |
     """The instrument for who reads this language: in its texts, else in those of the language without its country, else
     as the study words it; over all of them in the wording of this installation.
     """
+    if wording is None and not instrument.texts:
+        return instrument
     key = (id(instrument), language, id(wording))
     kept = _made.get(key)
     if kept is None:

@@ -542,6 +542,14 @@ def schedule(known: Known) -> Sheet:
     )
 
 
+def _sessions(known: Known, modules: Rows) -> Rows:
+    """What is delivered in sessions, by arm."""
+    arms = known.of("arms")
+    fields = (Asked("arm", "Arm", SELECT, arms),)
+    new = {"arm": arms[0][0] if arms else "arm"}
+    return Rows("treatment", "Sessions by arm", "Add an arm", fields, new, inner=(modules,))
+
+
 def treatment(known: Known) -> Sheet:
     """What a session of each arm consists of, and what is recorded of it."""
     questions = instrument(known.dictionaries).lists[0].inner[0]
@@ -554,20 +562,10 @@ def treatment(known: Known) -> Sheet:
         inner=(questions,),
         hint="Each can be delivered in a session: a training, a device with its settings, a sham procedure.",
     )
-    arm = known.of("arms")[0][0] if known.of("arms") else "arm"
     return Sheet(
         "Treatment",
         (),
-        (
-            Rows(
-                "treatment",
-                "Sessions by arm",
-                "Add an arm",
-                (Asked("arm", "Arm", SELECT, known.of("arms")),),
-                {"arm": arm},
-                inner=(modules,),
-            ),
-        ),
+        (_sessions(known, modules),),
         hint="Only unblinded people ever see it. The visit plan says when there are sessions, the same for all arms.",
     )
 
@@ -917,17 +915,18 @@ def notes(known: Known) -> Sheet:
     )
 
 
-def _in_other_words(way: str, label: str, add: str, known: Options, *more: Asked, inner: tuple[Rows, ...] = ()) -> Rows:
+def _in_other_words(known: Known, way: str, label: str, add: str, *more: Asked) -> Rows:
     """What the parts of a list of study.yaml are called in another language, by their codes."""
-    fields = (Asked("code", "Code", suggested=known), *(more or (_LABEL,)))
-    new = {"code": known[0][0] if known else "code", **({} if more else {"label": "New"})}
-    return Rows(way, label, add, fields, new, inner=inner, is_table=not inner and not more)
+    codes = known.of(*way.split("."))
+    fields = (Asked("code", "Code", suggested=codes), *(more or (_LABEL,)))
+    new = {"code": codes[0][0] if codes else "code", **({} if more else {"label": "New"})}
+    return Rows(way, label, add, fields, new, is_table=not more)
 
 
 def words(known: Known) -> Sheet:
     """What people read of study.yaml, in another language."""
     spoken, levels = Asked("label", "Label", needed=False), Asked("levels", "Levels", CHOICES)
-    first, arm = "allocation.first_stage", known.of("arms")[0][0] if known.of("arms") else "arm"
+    first = "allocation.first_stage"
     asked = (
         Asked("code", "Code"),
         spoken,
@@ -954,44 +953,27 @@ def words(known: Known) -> Sheet:
         ),
         (
             _in_other_words(
-                "visits",
-                "Visits",
-                "Add a visit",
-                known.of("visits"),
-                spoken,
-                Asked("short", "Short label", needed=False),
+                known, "visits", "Visits", "Add a visit", spoken, Asked("short", "Short label", needed=False)
             ),
-            _in_other_words("eligibility.criteria", "Criteria", "Add a criterion", known.of("eligibility", "criteria")),
+            _in_other_words(known, "eligibility.criteria", "Criteria", "Add a criterion"),
+            _in_other_words(known, "screen_failure_reasons", "Why somebody does not take part", "Add a reason"),
             _in_other_words(
-                "screen_failure_reasons",
-                "Why somebody does not take part",
-                "Add a reason",
-                known.of("screen_failure_reasons"),
-            ),
-            _in_other_words(
+                known,
                 "consent.questions",
                 "Questions about the consent document",
                 "Add a question",
-                known.of("consent", "questions"),
                 spoken,
                 Asked("hint", "Said after a wrong answer"),
                 Asked("choices", "Choices", CHOICES),
             ),
             _in_other_words(
+                known,
                 "consent.optional",
                 "What a participant may refuse and still take part",
                 "Add an optional consent",
-                known.of("consent", "optional"),
             ),
-            _in_other_words(
-                "missing_codes", "Reasons why there is no answer", "Add a reason", known.of("missing_codes")
-            ),
-            _in_other_words(
-                "withdrawal_levels",
-                "How far a participant can withdraw",
-                "Add a level",
-                known.of("withdrawal_levels"),
-            ),
+            _in_other_words(known, "missing_codes", "Reasons why there is no answer", "Add a reason"),
+            _in_other_words(known, "withdrawal_levels", "How far a participant can withdraw", "Add a level"),
             Rows(
                 "outcomes",
                 "Outcomes",
@@ -1000,44 +982,19 @@ def words(known: Known) -> Sheet:
                 {"item": "item", "visit": "visit", "label": "New"},
                 is_table=True,
             ),
-            _in_other_words("safety.terms", "Terms", "Add a term", known.of("safety", "terms")),
-            _in_other_words("safety.severity", "Severity", "Add a grade", known.of("safety", "severity")),
-            _in_other_words("safety.relatedness", "Relatedness", "Add an answer", known.of("safety", "relatedness")),
-            _in_other_words("safety.clocks", "Deadlines", "Add a deadline", known.of("safety", "clocks")),
-            _in_other_words("safety.deviations", "Deviations", "Add a kind", known.of("safety", "deviations")),
-            _in_other_words(
-                "unblinding.reasons", "Reasons of an emergency", "Add a reason", known.of("unblinding", "reasons")
-            ),
-            _in_other_words("dictionaries", "Dictionaries", "Add a dictionary", known.of("dictionaries")),
-            _in_other_words(
-                "allocation.strata", "Strata", "Add a stratum", known.of("allocation", "strata"), spoken, levels
-            ),
-            _in_other_words("arms", "Arms", "Add an arm", known.of("arms")),
-            _in_other_words(
-                f"{first}.strata",
-                "Strata of the first stage",
-                "Add a stratum",
-                known.of("allocation", "first_stage", "strata"),
-                spoken,
-                levels,
-            ),
-            _in_other_words(
-                f"{first}.groups",
-                "Groups of the first stage",
-                "Add a group",
-                known.of("allocation", "first_stage", "groups"),
-            ),
-            _in_other_words(
-                "blinding_assessment", "Guesses of the arm", "Add a guess", known.of("blinding_assessment")
-            ),
-            Rows(
-                "treatment",
-                "Sessions by arm",
-                "Add an arm",
-                (Asked("arm", "Arm", SELECT, known.of("arms")),),
-                {"arm": arm},
-                inner=(modules,),
-            ),
+            _in_other_words(known, "safety.terms", "Terms", "Add a term"),
+            _in_other_words(known, "safety.severity", "Severity", "Add a grade"),
+            _in_other_words(known, "safety.relatedness", "Relatedness", "Add an answer"),
+            _in_other_words(known, "safety.clocks", "Deadlines", "Add a deadline"),
+            _in_other_words(known, "safety.deviations", "Deviations", "Add a kind"),
+            _in_other_words(known, "unblinding.reasons", "Reasons of an emergency", "Add a reason"),
+            _in_other_words(known, "dictionaries", "Dictionaries", "Add a dictionary"),
+            _in_other_words(known, "allocation.strata", "Strata", "Add a stratum", spoken, levels),
+            _in_other_words(known, "arms", "Arms", "Add an arm"),
+            _in_other_words(known, f"{first}.strata", "Strata of the first stage", "Add a stratum", spoken, levels),
+            _in_other_words(known, f"{first}.groups", "Groups of the first stage", "Add a group"),
+            _in_other_words(known, "blinding_assessment", "Guesses of the arm", "Add a guess"),
+            _sessions(known, modules),
         ),
         hint="By the codes of study.yaml. What is left out stays as the study words it. As there, only unblinded "
         "people read arms, groups, guesses and sessions.",

@@ -70,12 +70,9 @@ def upload(here: ChangeInStudy, files: SentFiles) -> Response:
         with here.nobody_waits():
             header, rows = read_csv(text_of(sent.data))
             deque(rows, maxlen=0)  # what is no CSV further down is said here, where another file can be chosen
-        named = here.value("mapping")
-        mapping = (
-            reads.mapping_named(here.session, here.the_study, named, by=here.actor)
-            if named
-            else guessed(here.the_study.definition, header, rows)
-        )
+            named = here.value("mapping")
+            at_first = None if named else guessed(here.the_study.definition, header, rows)
+        mapping = at_first or reads.mapping_named(here.session, here.the_study, named, by=here.actor)
         number = actions.keep_file(
             here.session, here.the_study, sent.name, sent.data, mapping, by=here.actor, now=here.now
         )

@@ -366,17 +366,13 @@ def _born_page(here: Here, opened: Opened, token: str, *, error: str | None = No
 def _sign(here: Here, opened: Opened, token: str) -> Response:
     """First who they are; then the document, and their name under it."""
     if not _proven(here, opened):
-        try:
-            known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
-            words = NOT_BORN_SO
-        except Invalid as problem:
-            known, words = False, problem.problems[0].message
-        if not known:
-            now = known_link(here.session, token)
-            if now is None or not rules.is_open(now.link, here.now):
-                return _over_page(here.request, here.session, now)
-            return _born_page(here, opened, token, error=words, status=422)
-        return _consent_page(here, opened, token)
+        error = _not_born_so(here, opened)
+        if error is None:
+            return _consent_page(here, opened, token)
+        now = known_link(here.session, token)
+        if now is None or not rules.is_open(now.link, here.now):
+            return _over_page(here.request, here.session, now)
+        return _born_page(here, opened, token, error=error, status=422)
     definition = opened.study.definition
     options = {
         choice.code: said == "yes"
@@ -410,6 +406,20 @@ def _sign(here: Here, opened: Opened, token: str) -> Response:
     return _done_page(here.request, opened, copy_asked=here.value("copy") == "yes")
 
 
+def _not_born_so(here: Here, opened: Opened) -> str | None:
+    """What stands against the date of birth that was typed, which counts as a try; None where it is the right one."""
+    try:
+        known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
+    except Invalid as problem:
+        return problem.problems[0].message
+    return None if known else NOT_BORN_SO
+
+
+def _by_all(opened: Opened, consent: Consent) -> bool:
+    """Whether everybody has signed it who signs a consent of this study."""
+    return consent_rules.is_signed_by_all(consent, opened.study.definition.consent.countersigned_by)
+
+
 def _signed(session: Session, opened: Opened) -> Consent | None:
     """What was signed by this link and stands: refused, it is called about, and nobody gets a copy of it."""
     found = consent_reads.consents_of(session, opened.link.participant_id)
@@ -426,16 +436,11 @@ def _signed(session: Session, opened: Opened) -> Consent | None:
 def _copy_again(here: Here, opened: Opened, token: str) -> Response:
     """The signed document once more, for who knows when the participant was born; the log says that it was shown."""
     consent = _signed(here.session, opened)
-    countersigners = opened.study.definition.consent.countersigned_by
-    if consent is None or not consent_rules.is_signed_by_all(consent, countersigners):
+    if consent is None or not _by_all(opened, consent):
         return _over_page(here.request, here.session, opened)
-    try:
-        known = actions.is_born_on(here.session, opened, here.value("born"), by=here.actor, now=here.now)
-        words = NOT_BORN_SO
-    except Invalid as problem:
-        known, words = False, problem.problems[0].message
-    if not known:
-        return _over_page(here.request, here.session, known_link(here.session, token), error=words)
+    error = _not_born_so(here, opened)
+    if error is not None:
+        return _over_page(here.request, here.session, known_link(here.session, token), error=error)
     signature, strokes = consents.show_own_copy(
         here.session, opened.study, opened.participant, consent, by=here.actor, now=here.now
     )
@@ -811,8 +816,7 @@ def _done_before(request: Request, session: Session, opened: Opened, done_at: da
     consent, planned = None, opened.study.definition.visit(opened.link.about)
     if opened.link.purpose == Purpose.CONSENT:
         consent = _signed(session, opened)
-    countersigners = opened.study.definition.consent.countersigned_by
-    complete = consent is not None and consent_rules.is_signed_by_all(consent, countersigners)
+    complete = consent is not None and _by_all(opened, consent)
     return _done(
         request,
         opened,

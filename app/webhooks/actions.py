@@ -62,7 +62,7 @@ def make_webhook(
 ) -> tuple[int, str]:
     """Have an address told of changes from now on; gives its number and its secret, which is shown this once."""
     require(by, Permission.WEBHOOK_MANAGE, action="webhook.make", subject=SUBJECT)
-    wanted, site_id = _wanted(session, study, url=url, events=events, site=site, allowed=allowed, by=by)
+    wanted, site_id, site = _wanted(session, study, url=url, events=events, site=site, allowed=allowed, by=by)
     mine = HOOK.c.study_id == study.id, HOOK.c.person_id == by.person_id, HOOK.c.ended_at.is_(None)
     if len(session.execute(select(HOOK.c.id).where(*mine)).all()) >= MOST_HOOKS:
         raise Refused(
@@ -108,8 +108,10 @@ def _wanted(
     site: str | None,
     allowed: tuple[str, ...],
     by: Actor,
-) -> tuple[list[str], int | None]:
-    """The events and the site that were asked for; Invalid, naming each field, where they cannot be told there."""
+) -> tuple[list[str], int | None, str | None]:
+    """The events and the site (its id, its code) that were asked for, or that of a token of one site; Invalid, naming
+    each field, where they cannot be told there.
+    """
     problems = []
     if reason := why_not_url(url, allowed):
         problems.append(FieldProblem("url", "url", reason))
@@ -131,9 +133,11 @@ def _wanted(
         site_id = next(iter(by.token_sites)) if len(by.token_sites) == 1 else None
         if site_id is None:
             problems.append(FieldProblem("site", "required", "This token is limited to sites. Name one of them."))
+        else:
+            site = session.execute(select(SITE.c.code).where(SITE.c.id == site_id)).scalar_one()
     if problems:
         raise Invalid(problems)
-    return wanted, site_id
+    return wanted, site_id, site or None
 
 
 def change_webhook(
@@ -150,7 +154,7 @@ def change_webhook(
 ) -> None:
     """Have another address told, or of other events or another site, under the same secret. What waits goes there."""
     hook = _standing(session, study, number, by=by, action="webhook.change")
-    wanted, site_id = _wanted(session, study, url=url, events=events, site=site, allowed=allowed, by=by)
+    wanted, site_id, site = _wanted(session, study, url=url, events=events, site=site, allowed=allowed, by=by)
     old = {"url": hook.url, "events": sorted(hook.events), "site": hook.site}
     new = {"url": url, "events": wanted, "site": site}
     if old == new:

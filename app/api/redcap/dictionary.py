@@ -150,6 +150,11 @@ class Project:
         return {form.name: form for form in self.forms}
 
     @cached_property
+    def place(self) -> Mapping[str, int]:
+        """In which place a form stands among all."""
+        return {form.name: place for place, form in enumerate(self.forms)}
+
+    @cached_property
     def event(self) -> Mapping[str, Event]:
         """Events by their unique name."""
         return {event.name: event for event in self.events}

@@ -31,8 +31,8 @@ from app.studies.importing.report import as_markdown
 def import_dictionary(asked: Asked) -> Response:
     """Exchange the whole dictionary: its forms are those of the draft from now on, and the pre-screen."""
     sent, present = sent_fields(asked.call), list(dictionary_rows(asked.project))
-    if (count := unchanged(asked)) is not None:
-        return plain(count)
+    if unchanged(sent, present):
+        return plain(len(sent))
     if not sent:
         raise Wrong("The dictionary has no fields. Send the whole of it: the forms of the draft are those it has.")
     for place, row in enumerate(sent, 1):

@@ -306,8 +306,7 @@ class _Importing:
     def _planned(self, each: tuple[tuple[str, str, int | str], list[Target]]) -> tuple[int, int, int]:
         """Where an entry stands in the plan; new repeats behind those with a number, as they were sent."""
         (_, instrument, repeat), parts = each
-        forms = [form.name for form in self.project.forms]
-        return parts[0].event.place, forms.index(instrument), repeat if isinstance(repeat, int) else MOST
+        return parts[0].event.place, self.project.place[instrument], repeat if isinstance(repeat, int) else MOST
 
     def _participant(self, name: str) -> Participant | None:
         try:

@@ -39,16 +39,16 @@ KINDS = (
 DESIGN = "Manage/Design "
 """With the space behind it: clients compare the text as it is."""
 
-CREATED, UPDATED, EXPORTED = "Create record{} {}", "Update record{} {}", "Data Export{} "
+CREATED, UPDATED, EXPORTED = "Create record{by} {record}", "Update record{by} {record}", "Data Export{by} "
 BY_PROGRAM = " (API)"
-"""What stands in the first place of these when a program did it."""
-# What a line is called, by the beginning of the action; the last {} is the participant.
+"""What {by} is when a program did it."""
+# What a line is called, by the beginning of the action.
 WORDS: tuple[tuple[str, str, str], ...] = (
     ("participant.screened", "record_add", CREATED),
     ("screening.answered", "record_add", CREATED),
-    ("participant.randomised", "record", "Randomize Record {}"),  # what changed is no answer
-    ("data.", "lock_record", "Lock/Unlock Record {}"),
-    ("entry.signed", "lock_record", "Lock/Unlock Record {}"),
+    ("participant.randomised", "record", "Randomize Record {record}"),  # what changed is no answer
+    ("data.", "lock_record", "Lock/Unlock Record {record}"),
+    ("entry.signed", "lock_record", "Lock/Unlock Record {record}"),
     ("export.", "export", EXPORTED),
     ("token.", "user", "Update user "),
     ("role.", "user", "Update user "),
@@ -157,9 +157,7 @@ def _together(entry: Any) -> tuple[Any, ...]:
 def _kind(entry: Any) -> tuple[str, str]:
     otherwise = ("", "record_edit", UPDATED) if entry.participant else ("", "manage", DESIGN)
     _, kind, words = next((each for each in WORDS if entry.action.startswith(each[0])), otherwise)
-    if words in (CREATED, UPDATED, EXPORTED):
-        return kind, words.format(BY_PROGRAM if entry.via == "api" else "", entry.participant)
-    return kind, words.format(entry.participant)
+    return kind, words.format(by=BY_PROGRAM if entry.via == "api" else "", record=entry.participant)
 
 
 def _line(entries: Sequence[Any], *, with_values: bool) -> Line:

@@ -77,9 +77,10 @@ def dictionary(asked: Asked) -> Response:
 
 def import_unchanged(asked: Asked) -> Response:
     """What is there already is counted; a protocol is amended, never overwritten."""
-    if (count := unchanged(asked)) is not None:
+    sent = sent_fields(asked.call)
+    if unchanged(sent, list(rows_of(asked.project))):
         asked.require_study()
-        return plain(count)
+        return plain(len(sent))
     raise asked.refused(FIXED, "study.change")
 
 
@@ -88,11 +89,10 @@ def sent_fields(call: Call) -> list[Sent]:
     return [each_once((api_heading(name), value) for name, value in row.items()) for row in sent_rows(call)]
 
 
-def unchanged(asked: Asked) -> int | None:
-    """How many fields were sent, where they are the whole dictionary as it is; None for any other one."""
-    sent, present = sent_fields(asked.call), list(rows_of(asked.project))
+def unchanged(sent: list[Sent], present: Sequence[Mapping[str, str]]) -> bool:
+    """Whether these fields are the whole dictionary as it is."""
     whole = sorted(str(row.get("field_name", "")) for row in sent) == sorted(row["field_name"] for row in present)
-    return len(sent) if whole and same_rows(sent, present, "field_name") else None
+    return whole and same_rows(sent, present, "field_name")
 
 
 def field_names(asked: Asked) -> Response:

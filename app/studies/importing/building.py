@@ -18,6 +18,7 @@ from app.studies.importing.draft import Data, Draft, Form, Section, planned_visi
 from app.studies.importing.report import Failed, Kind, Note, as_markdown
 from app.studies.rules import problems
 from app.studies.rules.findings import Finding, Path, Place
+from app.studies.texts import NAMES
 
 MOST_FORMS = 400
 MOST_ITEMS = 20_000
@@ -427,19 +428,18 @@ def _take_out_words(draft: Draft, errors: Sequence[Finding], done: set[int]) -> 
     wrong: dict[tuple[Any, ...], str] = {}
     for finding in errors:
         path = tuple(int(part) if part.isdigit() else part for part in _path(finding.file))
-        if path[0] == "texts" and len(path) > 2:
-            # Of one of a list it leads to what that one is called by.
-            wrong[path[1:-1] if isinstance(path[-2], int) else path[1:]] = finding.message
+        if path[0] == "texts":
+            # Of one of a list, and of a whole language, it leads to what that one is called by.
+            wrong[path[1:-1] if path[-1] in ("language", *NAMES) else path[1:]] = finding.message
     # From the end: what stands before one of a list stays in its place.
-    for (number, *way, last), message in sorted(wrong.items(), reverse=True):
-        part: Any = draft.texts[number]
+    for (*way, last), message in sorted(wrong.items(), reverse=True):
+        where = f"study.{draft.texts[(*way, last)[0]]['language']}.yaml"
+        part: Any = draft.texts
         for step in way:
             part = part[step]
         part.pop(last)
         done.add(id(part))
-        draft.report.lost(
-            f"study.{draft.texts[number]['language']}.yaml", message, "Write the words anew where they are needed."
-        )
+        draft.report.lost(where, message, "Write the words anew where they are needed.")
 
 
 def typed_instead(item: Data) -> None:

@@ -80,7 +80,7 @@ def read(text: str, name: str, events: Sequence[Event] = ()) -> Draft:
 
 def is_first_line(cells: Sequence[str]) -> bool:
     """Whether these are the headings of a dictionary."""
-    return set(_NEEDED) <= {_HEADINGS.get(re.sub(r"[^a-z]", "", cell.lower())) for cell in cells}
+    return set(_NEEDED) <= set(map(_column_of, cells))
 
 
 def rows(text: str) -> tuple[list[Row], list[tuple[str, str, str]]]:

@@ -7,7 +7,7 @@ place. Names and meanings follow xlsform.org: XPath is said in our language wher
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from app.studies.importing import items, redcap_dictionary
 from app.studies.importing.codes import plain, short
@@ -162,7 +162,7 @@ class _Reading:
         self.language = _language_of(own[2] if own else default)
         self.columns = {base: self._worded(base, own[2] if own else default, headings) for base in _WORDS}
         self.label, self.hint, self.message = (self.columns[base] for base in _WORDS)
-        self.others = self._in_other_languages(headings, "survey")
+        self.others = self._in_other_languages(headings, "survey", self.columns.values())
         self.choices, self.choice_words = self._choices(
             "choices" if "choices" in sheets else "external_choices", sheets, own[2] if own else default
         )
@@ -189,13 +189,18 @@ class _Reading:
         own = [one for one in found if one == base or (language and _HEADING(one) and language in one)]
         return (own or (found if base == "label" else []) or [base])[0]
 
-    def _in_other_languages(self, headings: Sequence[str], sheet: str) -> dict[str, tuple[str, str]]:
-        """The columns of words in other languages: which words, and the language. Of no known one they are told."""
+    def _in_other_languages(
+        self, headings: Sequence[str], sheet: str, own: Collection[str]
+    ) -> dict[str, tuple[str, str]]:
+        """The columns of words in other languages, which are not its `own`: which words, and the language.
+
+        Of no known language they are told.
+        """
         found: dict[str, tuple[str, str]] = {}
         for heading in dict.fromkeys(headings):
             parts = _HEADING(heading)
             base = parts[1] if parts else heading
-            if base not in _WORDS or heading == self.columns.get(base):
+            if base not in _WORDS or heading in own:
                 continue
             language = _language_of(parts[2]) if parts else None
             if language is None or language == self.language or (base, language) in found.values():
@@ -211,9 +216,7 @@ class _Reading:
         """The choices of each list, and by list and language what they are called in it."""
         headings, lines = _table(sheets.get(sheet, []))
         label = self._worded("label", default, headings)
-        columns, self.columns = self.columns, {**self.columns, "label": label}
-        others = self._in_other_languages(headings, sheet)
-        self.columns = columns
+        others = self._in_other_languages(headings, sheet, {label, self.hint, self.message})
         found: dict[str, list[tuple[str, str]]] = {}
         words: dict[str, dict[str, dict[str, str]]] = {}
         for cells, where in lines:
