@@ -13,7 +13,7 @@ from app.exports.formats.standards import Standard, whole_file
 from app.exports.tables import narrowed, plan_of
 from app.exports.whole import Place, Whole
 from app.people.access import Actor
-from app.studies.definition import Study
+from app.studies.definition import Study, StudyText, UnscheduledText
 from app.studies.importing import Converted, Failed, convert, write_folder
 from app.studies.importing.report import Kind
 from app.studies.in_use import StudyInUse
@@ -149,6 +149,25 @@ def test_a_part_of_a_study_is_a_study_and_what_referred_to_the_rest_is_named():
     for form in resolve.instruments:  # any form alone, with the pre-screen
         study = back(written(resolve, Standard.ODM_2_DEFINITION, instruments=(form.code,))).study
         assert {each.code for each in study.instruments} == {form.code, resolve.eligibility.instrument}
+
+
+def test_words_for_what_is_not_there_are_left_out_and_named():
+    mini = STUDIES["mini"].model_copy(update={"unscheduled": None})
+    german = StudyText.model_validate(
+        {
+            "language": "de",
+            "title": "Probe",
+            "unscheduled": {"label": "Zusätzliche Visite"},
+            "visits": [{"code": "baseline", "label": "Beginn"}, {"code": "gone", "label": "Fort"}],
+        }
+    )
+    twice = StudyText(language=mini.language, title="Twice")
+    converted = back(written(mini.model_copy(update={"texts": (german, twice)}), Standard.ODM_DEFINITION))
+    (said,) = converted.study.texts
+    assert (said.language, said.title, said.unscheduled) == ("de", "Probe", UnscheduledText())
+    assert [visit.code for visit in said.visits] == ["baseline"]
+    lost = [note.where for note in converted.notes if note.kind is Kind.LOST]
+    assert (lost.count("study.de.yaml"), lost.count(f"study.{mini.language}.yaml")) == (2, 1)
 
 
 def test_a_form_that_is_left_out_is_entered_twice_nowhere():

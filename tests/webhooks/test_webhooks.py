@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from app.audit.actions import ENTRY, Change, record
+from app.audit.actions import ENTRY, Change, last_recorded, record
 from app.capture.actions import save_entry
 from app.foundation import clock
 from app.foundation.database import table_of
@@ -422,6 +422,12 @@ def test_a_token_of_one_site_has_that_site_alone_told(trial, listener):
     mine, _ = make(trial, listener, south)
     with database.writing() as session:
         assert [(each.number, each.site) for each in reads.webhooks_of(session, study, by=south)] == [(mine, "south")]
+        hook, before = reads.webhook_of(session, study, mine, by=south), last_recorded(session, study.code)
+        same: dict[str, Any] = {"url": hook.url, "events": hook.events, "allowed": (listener.address,)}
+        actions.change_webhook(session, study, mine, **same, by=south, now=NOW)
+        assert last_recorded(session, study.code) == before, "the same again is no change, and not written down"
+        made = select(ENTRY.c.new).where(ENTRY.c.action == "webhook.made", ENTRY.c.subject == f"webhook/{mine}")
+        assert json.loads(session.execute(made).scalar_one())["site"] == "south"
         with pytest.raises(NotFound):
             actions.set_state(session, study, number, "paused", by=south, now=NOW)
         actions.set_state(session, study, number, "ended", by=manager, now=NOW)
