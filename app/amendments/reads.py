@@ -22,7 +22,7 @@ from app.capture.double.reads import has_withheld, is_withheld
 from app.capture.locks.reads import covered
 from app.capture.reads import CASEBOOK, ENTRY, SCREENING_ROW, Filled, answers_from, entry_columns, entry_state
 from app.capture.rules import EntryState, judge_stored
-from app.consent.reads import CONSENT
+from app.consent.reads import CONSENT, holds
 from app.consent.rules import valid_document
 from app.foundation import clock, paging
 from app.foundation.database import among, table_of
@@ -580,9 +580,7 @@ def _owing(session: Session, old: Study, new: Study, ids: Sequence[int], site: S
         .where(
             _among(session, CONSENT),
             PARTICIPANT.c.status.in_((Status.CONSENTED, Status.RANDOMISED)),
-            CONSENT.c.countersigned_at.is_not(None),
-            CONSENT.c.withdrawn_on.is_(None),
-            CONSENT.c.refused_at.is_(None),
+            holds(CONSENT),
         )
         .order_by(CONSENT.c.id)
     )

@@ -5,12 +5,12 @@ from urllib.parse import quote
 from app.api.pleasant import STUDIES
 from app.dependencies import Here
 from app.participants.models import Participant
-from app.participants.reads import participant_by_code
+from app.participants.reads import Hold, participant_by_code
 
 
-def participant_of(here: Here, code: str) -> Participant:
-    """The participant of the address; NotFound where this person may not know them."""
-    return participant_by_code(here.session, here.the_study, code, by=here.actor)
+def participant_of(here: Here, code: str, *, hold: Hold | None = None) -> Participant:
+    """The participant of the address, held if asked for; NotFound where this person may not know them."""
+    return participant_by_code(here.session, here.the_study, code, by=here.actor, hold=hold)
 
 
 def address_of(here: Here, *parts: str | int) -> str:

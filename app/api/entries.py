@@ -368,8 +368,10 @@ def save_entry(
 
     With `held_on` the visit is recorded as held too, where it is planned: both are kept, or neither.
     """
-    found = participant_of(here, code)
-    form = here.the_study.definition.instrument(instrument)
+    definition = here.the_study.definition
+    form = definition.instrument(instrument)
+    # Held as it is looked up: whoever saves holds them anyway, and a statement less is a twentieth of a save.
+    found = participant_of(here, code, hold=actions.how_held(form, definition, visit) if form else None)
     values, problems = check_stored(form, by_name(form, asked.values)) if form else (dict(asked.values), [])
     problems = [*problems, *_hold_with_it(here, found, visit, asked)]
     saved = actions.save_entry(

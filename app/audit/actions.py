@@ -14,7 +14,7 @@ from sqlmodel import Session
 from app.audit.models import SYSTEM_LOG, AuditEntry, AuditHead
 from app.audit.rules import dated, leaf_bytes, value_text
 from app.audit.tree import Frontier, leaf_hash
-from app.foundation.database import keys_of, table_of
+from app.foundation.database import keys_of, table_of, transaction_of
 from app.foundation.errors import Problem
 
 ENTRY = table_of(AuditEntry)
@@ -154,7 +154,7 @@ def _append(session: Session, log: str, rows: Sequence[dict[str, Any]]) -> None:
         "at": newest,
     }
     _store(session, rows, end)
-    session.info[HELD] = (_within(session), log, frontier, rows[-1]["leaf_hash"], newest)
+    session.info[HELD] = (transaction_of(session), log, frontier, rows[-1]["leaf_hash"], newest)
 
 
 def _store(session: Session, rows: Sequence[dict[str, Any]], end: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ NOTHING_HELD = (None, None, None, None, None)
 def _held_end(session: Session, log: str) -> tuple[Frontier, datetime | None] | None:
     """The end of the log as this very transaction left it: its head is locked, so it stands there still."""
     within, of_log, frontier, _, newest = session.info.pop(HELD, NOTHING_HELD)
-    held = within is not None and of_log == log and within == _within(session)
+    held = within is not None and of_log == log and within == transaction_of(session)
     return (frontier, newest) if held else None
 
 
@@ -200,12 +200,7 @@ def last_recorded(session: Session, log: str) -> tuple[int, bytes] | None:
     None when it wrote nothing, or nothing that certainly stands: something was rolled back to a savepoint, or may be.
     """
     within, of_log, frontier, leaf, _ = session.info.get(HELD, NOTHING_HELD)
-    return (frontier.size, leaf) if of_log == log and within == _within(session) else None
-
-
-def _within(session: Session) -> tuple[object, object]:
-    """The transaction and the savepoint in it: what is rolled back to a savepoint takes the end of the log along."""
-    return session.get_transaction(), session.get_nested_transaction()
+    return (frontier.size, leaf) if of_log == log and within == transaction_of(session) else None
 
 
 def _lock_end(session: Session, log: str) -> tuple[Frontier, datetime | None]:

@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Integer,
     Row,
+    RowMapping,
     Select,
     String,
     and_,
@@ -39,6 +39,7 @@ from app.capture.locks.reads import lock_covering
 from app.capture.models import CasebookSignature, DataQuery, Draft, Entry
 from app.capture.rules import EntryState, Stopped, form_name, why_stopped
 from app.capture.status import EntryStatus
+from app.consent.reads import CONSENTED
 from app.foundation import paging
 from app.foundation.database import table_of, within
 from app.foundation.errors import FieldProblem, Invalid, NotFound
@@ -111,6 +112,12 @@ _MARKS_AND_DRAFTS = union_all(
         DRAFT.c.typed != NOTHING_TYPED,
     ),
 )
+_SCREENED = (
+    select(SCREENING_ROW.c.answers)
+    .where(SCREENING_ROW.c.participant_id == _ID)
+    .order_by(SCREENING_ROW.c.id.desc())
+    .limit(1)
+)
 _ANSWERS = (
     select(ENTRY.c.visit, ENTRY.c.instrument, ENTRY.c.repeat, ENTRY.c["values"])
     .where(
@@ -178,8 +185,7 @@ class Place:
     """Where something is entered: the visit in the schedule, the site's time zone, the person's draft, screening.
 
     `draft_at` is when their draft was kept, if there is one. `lock` is the number of something that freezes or locks
-    it; it is not read where the place is held (see `capture.actions`), because it could come meanwhile. `begun`: how
-    often the form was begun at the visit.
+    it. `begun`: how often the form was begun at the visit. `consented`: whether a consent holds.
     """
 
     screen_failed: bool
@@ -189,8 +195,9 @@ class Place:
     timezone: str
     draft_at: datetime | None
     screening: Mapping[str, object]
-    lock: int | None = None
-    begun: int = 0
+    lock: int | None
+    begun: int
+    consented: bool
 
 
 @cache
@@ -201,11 +208,6 @@ def _entry_query() -> Select[Any]:
         ENTRY.c.instrument == bindparam("instrument", type_=String),
         ENTRY.c.repeat == bindparam("repeat", type_=Integer),
     )
-
-
-@cache
-def _screening_query() -> Select[Any]:
-    return _latest_screening(_ID)
 
 
 def entry_columns() -> Select[Any]:
@@ -434,7 +436,7 @@ def answers_of(session: Session, study: StudyInUse, participant_id: int) -> Answ
 
     What was entered in error is none of it. Of forms that repeat see `answers_from`.
     """
-    screening = session.execute(_screening_query(), {"participant_id": participant_id}).scalar()
+    screening = session.execute(_SCREENED, {"participant_id": participant_id}).scalar()
     rows = session.execute(_ANSWERS, {"participant_id": participant_id, "study_id": study.id})
     return answers_from(
         json.loads(screening or "{}"), [Filled(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
@@ -467,35 +469,34 @@ def answers_from(screening: Mapping[str, object], entries: Iterable[Filled]) -> 
 
 
 def place_of(
-    session: Session,
-    participant_id: int,
-    visit: str,
-    instrument: str,
-    *,
-    by: Actor,
-    hold: Literal["", "shared", "alone"] = "",
-    repeat: int = 1,
+    session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int = 1
 ) -> Place:
-    """What saving an entry must know beside the entry itself, in one statement.
+    """What saving an entry must know beside the entry itself, in one statement."""
+    wanted = place_wanted(participant_id, visit, instrument, by=by, repeat=repeat)
+    row = session.execute(_PLACE, wanted).mappings().first()
+    if row is None:
+        raise NotFound
+    return place_from(row)
 
-    `hold`: whoever would withdraw the participant or their consent, or lock their data, waits until this transaction
-    ends; and with "alone" whoever saves another entry of theirs.
-    """
-    wanted = {
+
+def place_wanted(participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int) -> dict[str, object]:
+    """The parameters of a query for the columns `PLACE`."""
+    return {
         "participant_id": participant_id,
         "visit": visit,
         "instrument": instrument,
         "repeat": repeat,
         "person_id": by.person_id,
     }
-    row = session.execute(_place_query(hold), wanted).first()
-    if row is None:
-        raise NotFound
-    status, timezone, visit_status, draft, screening, lock, begun, kind, left_on, treatment_stopped_on = row
+
+
+def place_from(row: RowMapping) -> Place:
+    """What a row with the columns `PLACE` says."""
+    status, visit_status = row["at_status"], row["at_visit_status"]
     stopped: Stopped | None = None
     if visit_status == VisitStatus.STOPPED:
-        left = left_on is not None or status == Status.WITHDRAWN
-        treatment = kind == VisitKind.TREATMENT and treatment_stopped_on is not None
+        left = row["at_left_on"] is not None or status == Status.WITHDRAWN
+        treatment = row["at_visit_kind"] == VisitKind.TREATMENT and row["at_treatment_stopped_on"] is not None
         stopped = why_stopped(Status(status), left=left, treatment=treatment)
     elif visit_status == VisitStatus.IN_ERROR:
         stopped = Stopped.IN_ERROR
@@ -504,65 +505,50 @@ def place_of(
         is_scheduled=visit_status is not None,
         stopped=stopped,
         is_missed=visit_status == VisitStatus.MISSED,
-        timezone=timezone,
-        draft_at=draft,
-        screening=json.loads(screening or "{}"),
-        lock=lock,
-        begun=begun,
+        timezone=row["at_timezone"],
+        draft_at=row["at_draft"],
+        screening=json.loads(row["at_screening"] or "{}"),
+        lock=row["at_lock"],
+        begun=row["at_begun"],
+        consented=bool(row["at_consented"]),
     )
 
 
-@cache
-def _place_query(hold: str) -> Select[Any]:
-    """Built once: putting a SELECT together takes longer than running it."""
-    participant_id = bindparam("participant_id", type_=Integer)
-    visit = bindparam("visit", type_=String)
-    query = (
-        select(
-            PARTICIPANT.c.status,
-            SITE.c.timezone,
-            VISIT.c.status,
-            DRAFT.c.saved_at,
-            _latest_screening(participant_id).scalar_subquery(),
-            null() if hold else lock_covering(PARTICIPANT.c.study_id),
-            select(func.count())
-            .where(
-                ENTRY.c.participant_id == participant_id,
-                ENTRY.c.visit == visit,
-                ENTRY.c.instrument == bindparam("instrument", type_=String),
-            )
-            .scalar_subquery(),
-            VISIT.c.kind,
-            PARTICIPANT.c.left_on,
-            PARTICIPANT.c.treatment_stopped_on,
-        )
-        .select_from(PARTICIPANT)
-        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-        .outerjoin(VISIT, and_(VISIT.c.participant_id == PARTICIPANT.c.id, VISIT.c.code == visit))
-        .outerjoin(
-            DRAFT,
-            and_(
-                DRAFT.c.person_id == bindparam("person_id", type_=Integer),
-                DRAFT.c.participant_id == PARTICIPANT.c.id,
-                DRAFT.c.visit == visit,
-                DRAFT.c.instrument == bindparam("instrument", type_=String),
-                DRAFT.c.repeat == bindparam("repeat", type_=Integer),
-            ),
-        )
-        .where(PARTICIPANT.c.id == participant_id)
+_AT_VISIT, _AT_INSTRUMENT = bindparam("visit", type_=String), bindparam("instrument", type_=String)
+PLACE = (
+    PARTICIPANT.c.status.label("at_status"),
+    PARTICIPANT.c.left_on.label("at_left_on"),
+    PARTICIPANT.c.treatment_stopped_on.label("at_treatment_stopped_on"),
+    SITE.c.timezone.label("at_timezone"),
+    VISIT.c.status.label("at_visit_status"),
+    VISIT.c.kind.label("at_visit_kind"),
+    DRAFT.c.saved_at.label("at_draft"),
+    _SCREENED.scalar_subquery().label("at_screening"),
+    lock_covering(PARTICIPANT.c.study_id).label("at_lock"),
+    select(func.count())
+    .where(ENTRY.c.participant_id == _ID, ENTRY.c.visit == _AT_VISIT, ENTRY.c.instrument == _AT_INSTRUMENT)
+    .scalar_subquery()
+    .label("at_begun"),
+    CONSENTED.label("at_consented"),
+)
+"""What `place_from` reads, of the parameters that `place_wanted` gives, from `AT_PLACE`."""
+AT_PLACE = (
+    PARTICIPANT.join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+    .outerjoin(VISIT, and_(VISIT.c.participant_id == PARTICIPANT.c.id, VISIT.c.code == _AT_VISIT))
+    .outerjoin(
+        DRAFT,
+        and_(
+            DRAFT.c.person_id == bindparam("person_id", type_=Integer),
+            DRAFT.c.participant_id == PARTICIPANT.c.id,
+            DRAFT.c.visit == _AT_VISIT,
+            DRAFT.c.instrument == _AT_INSTRUMENT,
+            DRAFT.c.repeat == bindparam("repeat", type_=Integer),
+        ),
     )
-    if hold == "alone":
-        return query.with_for_update(key_share=True, of=PARTICIPANT)
-    return query.with_for_update(read=True, of=PARTICIPANT) if hold else query
-
-
-def _latest_screening(participant_id: BindParameter[int]) -> Select[tuple[str]]:
-    return (
-        select(SCREENING_ROW.c.answers)
-        .where(SCREENING_ROW.c.participant_id == participant_id)
-        .order_by(SCREENING_ROW.c.id.desc())
-        .limit(1)
-    )
+)
+OF_THEM = PARTICIPANT.c.id == _ID
+# Built once: putting a SELECT together takes longer than running it.
+_PLACE = select(*PLACE).select_from(AT_PLACE).where(OF_THEM)
 
 
 def draft_of(

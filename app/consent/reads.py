@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
+    FromClause,
     Integer,
     ScalarSelect,
     Select,
@@ -69,6 +70,17 @@ _CONSENTS = (
 
 _SITE = select(SITE.c.code, SITE.c.timezone).where(SITE.c.id == bindparam("site_id", type_=Integer))
 _SITES = select(SITE.c.id, SITE.c.code).where(SITE.c.study_id == bindparam("study_id", type_=Integer))
+
+
+def holds(consent: FromClause) -> ColumnElement[bool]:
+    """Whether a row of consents holds today, as `rules.is_active` says it."""
+    return and_(
+        consent.c.countersigned_at.is_not(None), consent.c.withdrawn_on.is_(None), consent.c.refused_at.is_(None)
+    )
+
+
+CONSENTED = exists().where(CONSENT.c.participant_id == bindparam("participant_id", type_=Integer), holds(CONSENT))
+"""Whether a consent of the parameter `participant_id` holds: to be read with what is read anyway."""
 _LATER = CONSENT.alias("later")
 _PENDING = CONSENT.alias("pending")
 _OF_THEM = (
@@ -89,17 +101,9 @@ _OWING = (
     .join(CONSENT, CONSENT.c.participant_id == PARTICIPANT.c.id)
     .where(
         PARTICIPANT.c.status.in_((Status.CONSENTED, Status.RANDOMISED)),
-        CONSENT.c.countersigned_at.is_not(None),
-        CONSENT.c.withdrawn_on.is_(None),
-        CONSENT.c.refused_at.is_(None),
+        holds(CONSENT),
         # Only the latest of those that hold.
-        ~exists().where(
-            _LATER.c.participant_id == CONSENT.c.participant_id,
-            _LATER.c.id > CONSENT.c.id,
-            _LATER.c.countersigned_at.is_not(None),
-            _LATER.c.withdrawn_on.is_(None),
-            _LATER.c.refused_at.is_(None),
-        ),
+        ~exists().where(_LATER.c.participant_id == CONSENT.c.participant_id, _LATER.c.id > CONSENT.c.id, holds(_LATER)),
     )
 )
 _TAKEN_BACK = (
@@ -180,9 +184,7 @@ _SET_RIGHT = _UNSETTLED.where(
             exists().where(
                 _STANDS.c.participant_id == CONSENT.c.participant_id,
                 _STANDS.c.document_version == CONSENT.c.document_version,
-                _STANDS.c.countersigned_at.is_not(None),
-                _STANDS.c.withdrawn_on.is_(None),
-                _STANDS.c.refused_at.is_(None),
+                holds(_STANDS),
             ),
         ),
     ),
@@ -454,18 +456,23 @@ def why_no_consent(
     on: date | None = None,
     before: Literal["randomisation", "visits", "entries"] | None = None,
     now: datetime | None = None,
+    consented: bool = False,
 ) -> str | None:
     """Why nothing may be collected from this participant (on a day, when one is given), or None.
 
     `before` says what is about to be done at `now`: the study may let it wait for a newer document to be signed.
+    `consented`: a consent is known to hold (`CONSENTED`), so that none is read unless a newer one may be owed.
     """
     assert participant.id is not None
     study = study.at(participant.site_id)
     if participant.study_id != study.id:
         return "There is no consent yet. Record the participant's consent first."
+    may_owe = now is not None and before in study.definition.consent.blocked_until_reconsent
+    if consented and on is None and not may_owe:
+        return None
     consents = consents_of(session, participant.id)
     reason = rules.why_no_consent(consents, on=on)
-    if reason is None and now is not None and before in study.definition.consent.blocked_until_reconsent:
+    if reason is None and now is not None and may_owe:
         site = session.execute(_SITE, {"site_id": participant.site_id}).one()
         owed = reconsent_owed(study, consents, clock.today(site.timezone, now), site.code)
         reason = rules.why_blocked(owed, waits=reconsent_waiting(owed, consents) is not None)

@@ -415,6 +415,11 @@ def within(
     )
 
 
+def transaction_of(session: Session) -> tuple[object, object]:
+    """The transaction and the savepoint in it: what is rolled back to a savepoint takes along what was done within."""
+    return session.get_transaction(), session.get_nested_transaction()
+
+
 def store_many(session: Session, into: Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Insert thousands of rows, each with the values of these columns in order: by COPY where there is one (a third).
 

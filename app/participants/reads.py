@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache, lru_cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlmodel import Session
 
 from app.foundation import clock, paging
-from app.foundation.database import KINDS, among, instance_of, table_of, written_out
+from app.foundation.database import KINDS, among, instance_of, table_of, transaction_of, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import IDENTITY, PARTICIPANT, open_personal, unwrap
 from app.participants.models import Participant, RandomisedInError, Screening
@@ -54,6 +54,15 @@ _BY_CODE = select(*PARTICIPANT.c).where(
     PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
     PARTICIPANT.c.code == bindparam("code", type_=String),
 )
+Hold = Literal["shared", "alone"]
+"""How a participant is held until the transaction ends. Whoever would withdraw them, or lock what is collected from
+them, waits; and with "alone" whoever saves another entry of theirs."""
+_THEM = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == _ID)
+_HOLD: dict[Hold, Select[Any]]
+_HOLD = {"shared": _THEM.with_for_update(read=True), "alone": _THEM.with_for_update(key_share=True)}
+_BY_CODE_HELD: dict[Hold, Select[Any]]
+_BY_CODE_HELD = {"shared": _BY_CODE.with_for_update(read=True), "alone": _BY_CODE.with_for_update(key_share=True)}
+HELD = "participants held"
 _SITE_OF = select(PARTICIPANT.c.site_id).where(
     PARTICIPANT.c.study_id == bindparam("study_id", type_=Integer),
     PARTICIPANT.c.code == bindparam("code", type_=String),
@@ -232,15 +241,43 @@ def participant_by_code(
     *,
     by: Actor,
     permission: Permission = Permission.PARTICIPANT_READ,
+    hold: Hold | None = None,
 ) -> Participant:
-    """The participant with this code; NotFound outside the person's sites, the same as for a code that never was."""
+    """The participant with this code; NotFound outside the person's sites, the same as for a code that never was.
+
+    With `hold` they are held as `hold` does it, in the same statement.
+    """
     if not code.isprintable():  # PostgreSQL keeps no NUL
         raise NotFound
     sites = sites_for(by, permission)
-    row = session.execute(_BY_CODE, {"study_id": study.id, "code": code}).mappings().first()
+    query = _BY_CODE_HELD[hold] if hold else _BY_CODE
+    row = session.execute(query, {"study_id": study.id, "code": code}).mappings().first()
     if row is None or (sites is not None and row["site_id"] not in sites):
         raise NotFound
+    if hold:
+        _held_here(session)[row["id"]] = hold
     return instance_of(Participant, row)
+
+
+def hold(session: Session, participant_id: int, how: Hold) -> None:
+    """Hold a participant until the transaction ends, unless this very transaction does so already.
+
+    A statement of its own, before what must stand meanwhile is read: whoever waited for somebody else would read what
+    stood before, where it is read in the same one.
+    """
+    if _held_here(session).get(participant_id) in (how, "alone"):
+        return
+    session.execute(_HOLD[how], {"participant_id": participant_id})
+    _held_here(session)[participant_id] = how
+
+
+def _held_here(session: Session) -> dict[int, Hold]:
+    """Whom this transaction holds; nobody once it ended, or was rolled back to a savepoint."""
+    now = transaction_of(session)
+    kept: tuple[object, dict[int, Hold]] = session.info.get(HELD, (None, {}))
+    if kept[0] != now or now[0] is None:
+        session.info[HELD] = kept = (now, {})
+    return kept[1]
 
 
 def visible_codes(

@@ -30,9 +30,11 @@ from app.capture.queries.actions import answer_query, close_query, raise_query
 from app.capture.reads import ENTRY, draft_of, entries_with_values, entry_of
 from app.capture.verification.actions import verify_items
 from app.capture.verification.rules import State, is_verified, was_verified
+from app.consent.actions import withdraw_consent
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.participants.models import Participant
+from app.participants.reads import Hold, participant_by_code
 from app.people.access import Actor
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
@@ -355,9 +357,24 @@ def test_nobody_saves_while_somebody_locks(database: Database):
         assert actions_logged.index("entry.completed") < actions_logged.index("data.locked")
 
 
+def withdraw(trial: Trial) -> None:
+    by = trial.people["investigator"]
+    given: Any = {"on": NOW.date(), "why": "Their wish", "by": by, "now": NOW}
+    withdraw_consent(trial.session, trial.study, trial.participant, **given)
+
+
+def miss(trial: Trial) -> None:
+    given: Any = {"version": 1, "why": "Ill", "by": trial.people["coordinator"], "now": NOW}
+    actions.miss_visit(trial.session, trial.study, trial.participant, "week18", **given)
+
+
+@pytest.mark.parametrize("hold", [None, "shared"], ids=["held when it saves", "held when it is looked up"])
+@pytest.mark.parametrize(
+    "comes", [lambda trial: trial.close(despite=True), withdraw, miss], ids=["lock", "end", "miss"]
+)
 @pytest.mark.both_databases
-def test_a_lock_that_comes_while_a_save_waits_for_it_is_seen(database: Database):
-    """The save has begun, and waits for whoever locks; it must not go by what it saw before."""
+def test_what_comes_while_a_save_waits_for_it_is_seen(database: Database, comes: Any, hold: Hold | None):
+    """The save has begun, and waits for whoever locks, ends or misses; it must not go by what it saw before."""
     if database.is_sqlite:
         pytest.skip("writers are one after the other on SQLite")
     with database.writing() as session:
@@ -370,6 +387,8 @@ def test_a_lock_that_comes_while_a_save_waits_for_it_is_seen(database: Database)
                 event.listen(session.connection(), "before_cursor_execute", lambda *args: waiting.set())
                 mine = Trial.__new__(Trial)
                 mine.__dict__.update({**trial.__dict__, "session": session})
+                by = trial.people["assessor"]
+                mine.participant = participant_by_code(session, trial.study, "M-001", by=by, hold=hold)
                 mine.save()
             outcomes.append("saved")
         except Refused:
@@ -378,7 +397,7 @@ def test_a_lock_that_comes_while_a_save_waits_for_it_is_seen(database: Database)
     with database.writing() as session:
         mine = Trial.__new__(Trial)
         mine.__dict__.update({**trial.__dict__, "session": session})
-        mine.close(despite=True)
+        comes(mine)
         thread = threading.Thread(target=save)
         thread.start()
         assert waiting.wait(30)

@@ -254,7 +254,7 @@ def test_nobody_else_on_the_device_reads_what_waits_and_signing_out_deletes_it(w
     page.context.set_offline(True)
     fill(page)
     expect(page.locator(STATE)).to_contain_text(NOT_SENT)
-    # Their session ends before their page does: a page that closes tries once more, and could be heard, in its own name.
+    # Their session ends before their page: one that closes tries once more, and could be heard, in its own name.
     with world.database.writing() as session:
         session.execute(delete(SESSION))
     page.close()

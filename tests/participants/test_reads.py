@@ -12,9 +12,11 @@ from app.foundation.paging import encode
 from app.participants.actions import screen
 from app.participants.identity import PARTICIPANT
 from app.participants.reads import (
+    Hold,
     ParticipantFilter,
     Sort,
     count_by_status,
+    hold,
     participant_by_code,
     participants_page,
     visible_codes,
@@ -103,6 +105,35 @@ def test_a_page_is_one_statement(session: Session, study: StudyInUse) -> None:
     participants_page(session, study, by=by, wanted=ParticipantFilter(site="north", search="M-"))
     event.remove(engine, "before_cursor_execute", count)
     assert len(statements) == 1
+
+
+def test_whom_a_transaction_holds_is_held_once_until_it_ends(session: Session, study: StudyInUse) -> None:
+    by = person(session, study, "data_manager")
+    code: dict[str, Any] = {"study": study, "code": "M-001", "by": by}
+    number = participant_by_code(session, **code).id
+    assert number is not None
+    statements: list[str] = []
+
+    def said(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    def asks(how: Hold) -> int:
+        statements.clear()
+        hold(session, number, how)
+        return sum(each.startswith("SELECT") for each in statements)
+
+    event.listen(engine := session.get_bind(), "before_cursor_execute", said)
+    assert [asks("shared"), asks("shared"), asks("alone"), asks("shared"), asks("alone")] == [1, 0, 1, 0, 0]
+    within = session.begin_nested()
+    assert asks("alone") == 1, "what is held within a savepoint goes with it"
+    within.rollback()
+    assert asks("alone") == 1, "what was held within a savepoint is not held after it"
+    session.commit()
+    assert asks("shared") == 1
+    session.commit()
+    participant_by_code(session, **code, hold="alone")
+    assert [asks("shared"), asks("alone")] == [0, 0]
+    event.remove(engine, "before_cursor_execute", said)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from app.capture.actions.drafts import LARGEST_DRAFT, Seen, drop_draft, is_unseen, keep_draft
 from app.capture.actions.in_error import mark_in_error
+from app.capture.actions.place import how_held
 from app.capture.actions.saving import COMPUTED_AGAIN, NO_LONGER_ASKED, SavedEntry, save_entry
 from app.capture.actions.sealed import MOST_BY_LINK, Shown, keep_file, keep_signature, show_sealed
 from app.capture.actions.second import SecondEntry, judge_second
@@ -29,6 +30,7 @@ __all__ = [
     "as_signed",
     "correct_visit",
     "drop_draft",
+    "how_held",
     "is_unseen",
     "judge_second",
     "keep_draft",

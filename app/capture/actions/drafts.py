@@ -60,8 +60,8 @@ def keep_draft(
         raise Invalid(
             [FieldProblem("draft", "max_length", "This is too much to keep as a draft. Shorten the longest answer.")]
         )
-    planned_form(session, about, by=by, hold=False, action="entry.draft")
-    refuse_if(about, why_no_consent(session, about.study, participant), action="entry.draft")
+    _, place = planned_form(session, about, by=by, action="entry.draft")
+    refuse_if(about, why_no_consent(session, about.study, participant, consented=place.consented), action="entry.draft")
     key = {
         "person_id": by.person_id,
         "participant_id": about.participant_id,

@@ -21,7 +21,6 @@ def follow(
     session: Session,
     about: About,
     held: Held,
-    place: Place,
     judgement: Judgement,
     values: Mapping[str, object],
     moved: Collection[str],
@@ -47,7 +46,7 @@ def follow(
             by=by,
             now=now,
         )
-    return log + follow_elsewhere(session, about, place, moved, values, by=by, now=now)
+    return log + follow_elsewhere(session, about, held.place, moved, values, by=by, now=now)
 
 
 def follow_elsewhere(

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.audit.actions import Change, record
 from app.capture.actions.following import follow_elsewhere
-from app.capture.actions.place import About, held_entry, open_form, pair_of, refuse_closed, refuse_if
+from app.capture.actions.place import About, held_form, pair_of, refuse_if
 from app.capture.actions.saving import conflict
 from app.capture.actions.signatures import signature_said
 from app.capture.actions.weighing import needed_reason
@@ -45,9 +45,7 @@ def mark_in_error(
     study = study.at(participant.site_id)
     about = About(study, participant, visit, instrument, repeat)
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action=action, subject=about.refusal_subject)
-    form, place = open_form(session, about, by=by, hold=True, action=action, now=now)
-    held = held_entry(session, about, form, place)
-    refuse_closed(session, about, held.lock, action=action)
+    form, held = held_form(session, about, by=by, action=action, now=now)
     entry = held.entry
     why = needed_reason(why, "Say why it counts after all." if undo else "Say what went wrong.")
     if entry is not None and entry.is_in_error is not undo:
@@ -91,7 +89,7 @@ def mark_in_error(
             by=by,
             now=now,
         )
-    told += follow_elsewhere(session, about, place, set(entry.values), values, by=by, now=now)
+    told += follow_elsewhere(session, about, held.place, set(entry.values), values, by=by, now=now)
     if held.is_signed:
         told += casebook.supersede(session, participant, why=why, by=by, now=now)
     record(session, study.code, told, by=by, now=now)

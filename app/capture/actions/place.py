@@ -12,11 +12,14 @@ from sqlmodel import Session
 from app.audit.actions import Change
 from app.capture.checks import SCREENING, events_needed, is_tied
 from app.capture.double import held as double
-from app.capture.locks.reads import covering, lock_covering
+from app.capture.locks.reads import covering
 from app.capture.locks.rules import why_closed
 from app.capture.reads import (
+    AT_PLACE,
     CASEBOOK,
     ENTRY,
+    OF_THEM,
+    PLACE,
     QUERY,
     Answers,
     Filled,
@@ -24,15 +27,18 @@ from app.capture.reads import (
     answers_from,
     entry_columns,
     entry_state,
+    place_from,
     place_of,
+    place_wanted,
 )
 from app.capture.rules import EntryState, form_name, label_of, why_not_enter, why_not_repeat
 from app.capture.typed import shortened
 from app.consent.reads import why_no_consent
-from app.foundation.errors import Refused
+from app.foundation.errors import NotFound, Refused
 from app.participants.models import Participant
+from app.participants.reads import Hold, hold
 from app.people.access import Actor
-from app.studies.definition import Instrument, Item
+from app.studies.definition import Instrument, Item, Study
 from app.studies.in_use import StudyInUse
 
 
@@ -64,54 +70,60 @@ class About:
         return [Change(each.action, code, subject, each.item, each.old, each.new, each.why) for each in log]
 
 
-def planned_form(session: Session, about: About, *, by: Actor, hold: bool, action: str) -> tuple[Instrument, Place]:
+def planned_form(session: Session, about: About, *, by: Actor, action: str) -> tuple[Instrument, Place]:
     """The form and where it is filled in; Refused when this participant has no such form there."""
-    definition = about.study.definition
-
-    def refuse_here(reason: str | None) -> None:
-        refuse_if(about, reason, action=action)
-
-    # First what the protocol says alone: a name it does not know is not even looked up.
-    refuse_here(why_not_enter(definition, about.visit, about.instrument))
-    form = definition.instrument(about.instrument)
-    assert form is not None
-    # Two forms that are judged together are saved one after the other, or neither would see what the other says.
-    # So are two that repeat: the one that is begun first is the one before.
-    alone = hold and (form.repeats or is_tied(definition, form, about.visit))
-    place = place_of(
-        session,
-        about.participant_id,
-        about.visit,
-        about.instrument,
-        by=by,
-        hold="alone" if alone else "shared" if hold else "",
-        repeat=about.repeat,
-    )
-    refuse_here(
-        why_not_enter(
-            definition,
-            about.visit,
-            about.instrument,
-            screen_failed=place.screen_failed,
-            is_scheduled=place.is_scheduled,
-        )
-    )
-    refuse_here(why_not_repeat(form, about.repeat, place.begun))
+    form = _known_form(about, action=action)
+    place = place_of(session, about.participant_id, about.visit, about.instrument, by=by, repeat=about.repeat)
+    _refuse_unplanned(about, form, place, action=action)
     return form, place
 
 
-def open_form(
-    session: Session, about: About, *, by: Actor, hold: bool, action: str, now: datetime
-) -> tuple[Instrument, Place]:
+def open_form(session: Session, about: About, *, by: Actor, action: str, now: datetime) -> tuple[Instrument, Place]:
     """The form and where it is filled in; Refused when nothing may be entered there."""
-    form, place = planned_form(session, about, by=by, hold=hold, action=action)
+    form, place = planned_form(session, about, by=by, action=action)
+    _refuse_not_open(session, about, place, action=action, now=now)
+    return form, place
+
+
+def held_form(session: Session, about: About, *, by: Actor, action: str, now: datetime) -> tuple[Instrument, "Held"]:
+    """The form and what is saved upon there, held; Refused when nothing may be entered there."""
+    form = _known_form(about, action=action)
+    held = held_entry(session, about, form, by=by)
+    _refuse_unplanned(about, form, held.place, action=action)
+    _refuse_not_open(session, about, held.place, action=action, now=now)
+    return form, held
+
+
+def _known_form(about: About, *, action: str) -> Instrument:
+    """What the protocol says alone: a name it does not know is not even looked up."""
+    definition = about.study.definition
+    refuse_if(about, why_not_enter(definition, about.visit, about.instrument), action=action)
+    form = definition.instrument(about.instrument)
+    assert form is not None
+    return form
+
+
+def _refuse_unplanned(about: About, form: Instrument, place: Place, *, action: str) -> None:
+    reason = why_not_enter(
+        about.study.definition,
+        about.visit,
+        about.instrument,
+        screen_failed=place.screen_failed,
+        is_scheduled=place.is_scheduled,
+    )
+    refuse_if(about, reason or why_not_repeat(form, about.repeat, place.begun), action=action)
+
+
+def _refuse_not_open(session: Session, about: About, place: Place, *, action: str, now: datetime) -> None:
     closed = why_not_enter(
         about.study.definition, about.visit, about.instrument, stopped=place.stopped, is_missed=place.is_missed
     )
     refuse_if(about, closed, action=action)
-    refuse_if(about, why_no_consent(session, about.study, about.participant, before="entries", now=now), action=action)
+    unasked = why_no_consent(
+        session, about.study, about.participant, before="entries", now=now, consented=place.consented
+    )
+    refuse_if(about, unasked, action=action)
     refuse_closed(session, about, place.lock, action=action)
-    return form, place
 
 
 def refuse_if(about: About, reason: str | None, *, action: str) -> None:
@@ -138,48 +150,54 @@ def refuse_closed(session: Session, about: About, lock: int | None, *, action: s
 
 @dataclass(frozen=True)
 class Held:
-    """The entry, held until the transaction ends, the other answers that its expressions refer to, what covers it.
+    """The entry, held until the transaction ends, its place, and the other answers that its expressions refer to.
 
     `has_queries`: queries of its checks stand; `is_signed`: so does a signature of the participant's casebook.
     """
 
+    place: Place
     entry: EntryState | None
     answers: Answers
-    lock: int | None
     has_queries: bool
     is_signed: bool
 
 
-def held_entry(session: Session, about: About, form: Instrument, place: Place) -> Held:
-    """What is saved upon, in one statement.
+def how_held(form: Instrument, definition: Study, visit: str) -> Hold:
+    """How the participant is held while this form is saved at this visit.
+
+    Two forms that are judged together are saved one after the other, or neither would see what the other says. So are
+    two that repeat: the one that is begun first is the one before.
+    """
+    return "alone" if form.repeats or is_tied(definition, form, visit) else "shared"
+
+
+def held_entry(session: Session, about: About, form: Instrument, *, by: Actor) -> Held:
+    """What is saved upon, in one statement, once the participant is held: nothing of it changes any more.
 
     Entries that are referred to are held as well, in one order everywhere: a check across visits is made on answers
-    that stand when this one is saved. Locks are read here, where the participant is held already: none can come now.
+    that stand when this one is saved.
     """
+    hold(session, about.participant_id, how_held(form, about.study.definition, about.visit))
     events = events_needed(form, about.visit) - {SCREENING}
-    wanted = {
-        "participant_id": about.participant_id,
-        "visit": about.visit,
-        "instrument": about.instrument,
-        "repeat": about.repeat,
-        "study_id": about.study.id,
-    }
+    wanted = place_wanted(about.participant_id, about.visit, about.instrument, by=by, repeat=about.repeat)
+    rows = session.execute(_held_query(events), wanted).mappings().all()
+    if not rows:
+        raise NotFound
     entry, others = None, []
-    lock, has_queries, is_signed = None, False, False
-    for row in session.execute(_held_query(events), wanted).mappings():
-        found = dict(row)
-        lock, has_queries, is_signed = (found.pop(name) for name in STANDING)
-        if found["id"] is None:
+    for row in rows:
+        if row["id"] is None:
             continue
-        state = entry_state(found)
+        state = entry_state({name: row[name] for name in _STATE})
         if (state.visit, state.instrument, state.repeat) == (about.visit, about.instrument, about.repeat):
             entry = state
         elif not state.is_in_error:
             others.append(Filled(state.visit, state.instrument, state.repeat, state.values))
-    return Held(entry, answers_from(place.screening, others), lock, bool(has_queries), bool(is_signed))
+    place = place_from(rows[0])
+    answers = answers_from(place.screening, others)
+    return Held(place, entry, answers, bool(rows[0]["has_queries"]), bool(rows[0]["is_signed"]))
 
 
-STANDING = ("lock", "has_queries", "is_signed")
+_STATE = tuple(entry_columns().selected_columns.keys())
 
 
 @lru_cache(maxsize=256)
@@ -207,12 +225,12 @@ def _held_query(events: frozenset[str]) -> Select[Any]:
         QUERY.c.rule.is_not(None),
     )
     signed = exists().where(CASEBOOK.c.participant_id == participant_id, CASEBOOK.c.superseded_at.is_(None))
-    standing = select(
-        lock_covering(bindparam("study_id", type_=Integer)).label("lock"),
-        asked.label("has_queries"),
-        signed.label("is_signed"),
-    ).subquery("standing")
-    return select(standing, held).select_from(standing.outerjoin(held, true())).order_by(held.c.id)
+    return (
+        select(*PLACE, asked.label("has_queries"), signed.label("is_signed"), held)
+        .select_from(AT_PLACE.outerjoin(held, true()))
+        .where(OF_THEM)
+        .order_by(held.c.id)
+    )
 
 
 def label_in(form: Instrument, code: str) -> str:

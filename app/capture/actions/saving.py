@@ -18,7 +18,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.capture.actions.drafts import drop_draft
 from app.capture.actions.following import follow, unexplained_findings
-from app.capture.actions.place import About, held_entry, open_form, pair_of, refuse_closed, refuse_if
+from app.capture.actions.place import About, held_form, pair_of, refuse_if
 from app.capture.actions.sealed import not_kept
 from app.capture.actions.signatures import signature_said
 from app.capture.actions.weighing import checked, read_reasons, unanswered
@@ -103,10 +103,8 @@ def save_entry(
     study = study.at(participant.site_id)
     about = About(study, participant, visit, instrument, repeat)
     require(by, permission, site_id=participant.site_id, action="entry.save", subject=about.refusal_subject)
-    form, place = open_form(session, about, by=by, hold=True, action="entry.save", now=now)
-    held = held_entry(session, about, form, place)
-    refuse_closed(session, about, held.lock, action="entry.save")
-    entry, answers = held.entry, held.answers
+    form, held = held_form(session, about, by=by, action="entry.save", now=now)
+    place, entry, answers = held.place, held.entry, held.answers
     is_twice = study.definition.is_entered_twice(visit, instrument)
     stands = pair_of(session, about, entry) if is_twice else None
     if stands is not None and not settles:
@@ -187,7 +185,7 @@ def save_entry(
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by, repeat=repeat)
     told = about.changes(log)
     if different or held.has_queries or judgement.unexplained:
-        told += follow(session, about, held, place, judgement, after, moved, by=by, now=now)
+        told += follow(session, about, held, judgement, after, moved, by=by, now=now)
     if log and held.is_signed:
         told += casebook.supersede(session, participant, why=why, by=by, now=now)
     record(session, study.code, told, by=by, now=now, why=source)

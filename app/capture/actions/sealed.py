@@ -192,7 +192,7 @@ def _asked_sealed(
     """The question that is to be answered with something sealed, as worded; refused where nothing may be entered."""
     action = "entry.keep_file"
     require(by, Permission.ENTRY_SAVE, site_id=about.participant.site_id, action=action, subject=about.refusal_subject)
-    form, _ = open_form(session, about, by=by, hold=False, action=action, now=now)
+    form, _ = open_form(session, about, by=by, action=action, now=now)
     asked = form.item(item)
     if asked is None or asked.type is not kind:
         raise NotFound

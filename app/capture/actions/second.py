@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Session
 
 from app.capture.actions.drafts import drop_draft
-from app.capture.actions.place import About, held_entry, open_form, pair_of, refuse_closed, refuse_if
+from app.capture.actions.place import About, held_form, pair_of, refuse_if
 from app.capture.actions.weighing import checked, read_reasons
 from app.capture.checks import Judgement, judge
 from app.capture.double import held as double
@@ -53,21 +53,19 @@ def judge_second(
     about = About(study, participant, visit, instrument)
     action = "entry.enter_second"
     require(by, Permission.ENTRY_SAVE, site_id=participant.site_id, action=action, subject=about.refusal_subject)
-    form, place = open_form(session, about, by=by, hold=True, action=action, now=now)
-    held = held_entry(session, about, form, place)
-    refuse_closed(session, about, held.lock, action=action)
+    form, held = held_form(session, about, by=by, action=action, now=now)
     stands = pair_of(session, about, held.entry)
     if stands is None or stands.second_by != by.username:
         reason = twice.why_not_second(stands.state if stands else None, stands.first_by if stands else "", by=by)
         refuse_if(about, reason, action=action)
     assert stands is not None
     assert held.entry is not None
-    local = now.astimezone(ZoneInfo(place.timezone))
+    local = now.astimezone(ZoneInfo(held.place.timezone))
     reasons, unread = read_reasons(form, reasons)
     judgement = judge(
         study.definition, form, visit, values, reasons, answers=held.answers, today=local.date(), now=local
     )
     checked(form, judgement, [], [*problems, *unread], accept_partial=accept_partial, why=None)
-    if place.draft_at is not None:
+    if held.place.draft_at is not None:
         drop_draft(session, about.participant_id, visit=visit, instrument=instrument, by=by)
     return SecondEntry(held.entry, stands, form, judgement)

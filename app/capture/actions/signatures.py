@@ -11,7 +11,7 @@ from sqlmodel import Session
 from app.audit.actions import Change, record
 from app.capture.actions.place import About, held_entry, pair_of, refuse_closed, refuse_if
 from app.capture.double import rules as twice
-from app.capture.reads import ENTRY, SIGNATURE, place_of
+from app.capture.reads import ENTRY, SIGNATURE
 from app.capture.rules import (
     MEANINGS,
     EntryState,
@@ -54,11 +54,10 @@ def sign_entry(
     form = study.definition.instrument(instrument) if study.definition.visit(visit) else None
     entry, judgement = None, None
     if form is not None:
-        place = place_of(session, about.participant_id, visit, instrument, by=by, hold="shared", repeat=repeat)
-        held = held_entry(session, about, form, place)
-        refuse_closed(session, about, held.lock, action="entry.sign", only_locked=True)
+        held = held_entry(session, about, form, by=by)
+        refuse_closed(session, about, held.place.lock, action="entry.sign", only_locked=True)
         entry, answers = held.entry, held.answers
-        local = now.astimezone(ZoneInfo(place.timezone))
+        local = now.astimezone(ZoneInfo(held.place.timezone))
         if (stands := pair_of(session, about, entry)) is not None:
             hidden = twice.why_withheld(stands.state, stands.first_by, participant.site_id, by=by)
             refuse_if(about, hidden or twice.why_not_sign(study.definition, stands.state), action="entry.sign")

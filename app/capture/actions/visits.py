@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from app.capture.locks.reads import refuse_locked
-from app.capture.reads import ENTRY, PARTICIPANT
+from app.capture.reads import ENTRY
 from app.capture.typed import shortened
 from app.foundation.errors import FieldProblem, Invalid, Refused
 from app.participants.models import Participant
@@ -92,11 +92,15 @@ def _refuse_closed_visit(
     *,
     by: Actor,
     permission: Permission = Permission.VISIT_RECORD,
+    alone: bool = False,
     **_: Any,
 ) -> None:
+    """Refused where the visit is closed. `alone`: nobody saves an entry of theirs until the transaction ends."""
     subject = f"{participant.code}/visit/{shortened(visit)}"
     require(by, permission, site_id=participant.site_id, action=action, subject=subject)
-    refuse_locked(session, study, participant, visit=visit, action=action, subject=subject, frozen_too=True)
+    refuse_locked(
+        session, study, participant, visit=visit, action=action, subject=subject, frozen_too=True, alone=alone
+    )
 
 
 def miss_visit(
@@ -113,8 +117,7 @@ def miss_visit(
 ) -> ParticipantVisit:
     """Record that a visit did not take place; refused while something is entered at it, or where it is closed."""
     subject = f"{participant.code}/visit/{visit}"
-    _refuse_closed_visit(session, study, participant, visit, "visit.miss", by=by, permission=permission)
-    _hold(session, participant)
+    _refuse_closed_visit(session, study, participant, visit, "visit.miss", alone=True, by=by, permission=permission)
     missed = schedule.miss_visit(
         session, study, participant, visit, version=version, why=why, by=by, now=now, permission=permission
     )
@@ -142,8 +145,7 @@ def mark_visit_in_error(
 ) -> ParticipantVisit:
     """`schedule.actions.mark_visit_in_error`; refused while something is entered at it, or where it is closed."""
     action = "visit.restore" if undo else "visit.mark_in_error"
-    _refuse_closed_visit(session, study, participant, visit, action, by=by)
-    _hold(session, participant)
+    _refuse_closed_visit(session, study, participant, visit, action, alone=True, by=by)
     marked = schedule.mark_visit_in_error(
         session, study, participant, visit, version=version, why=why, by=by, now=now, undo=undo
     )
@@ -155,12 +157,6 @@ def mark_visit_in_error(
             subject=f"{participant.code}/visit/{visit}",
         )
     return marked
-
-
-def _hold(session: Session, participant: Participant) -> None:
-    """Whoever saves an entry holds the participant, and so waits for this or is waited for."""
-    held = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == participant.id).with_for_update(key_share=True)
-    session.execute(held).all()
 
 
 def _is_entered_at(session: Session, participant: Participant, visit: str) -> bool:

@@ -13,6 +13,7 @@ from app.foundation import paging
 from app.foundation.database import table_of
 from app.foundation.errors import Refused
 from app.participants.models import Participant
+from app.participants.reads import hold
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
@@ -40,8 +41,6 @@ _PARTICIPANTS = _LOCKS.where(
     LOCK.c.participant_key.in_((0, bindparam("participant_id", type_=Integer))),
 ).order_by(LOCK.c.id)
 _COVERING = _PARTICIPANTS.where(LOCK.c.visit_key.in_(("", bindparam("visit", type_=String))))
-_PARTICIPANT = select(PARTICIPANT.c.id).where(PARTICIPANT.c.id == bindparam("participant_id", type_=Integer))
-_HELD = {False: _PARTICIPANT.with_for_update(read=True), True: _PARTICIPANT.with_for_update(key_share=True)}
 
 
 def lock_covering(study_id: ColumnElement[int]) -> ScalarSelect[Any]:
@@ -163,8 +162,8 @@ def refuse_locked(
     """
     participant_id = participant if isinstance(participant, int) else participant.id
     assert participant_id is not None
-    # Held in a statement of its own: whoever locks holds the participant as well, and is either seen or waits.
-    session.execute(_HELD[alone], {"participant_id": participant_id})
+    # Whoever locks holds the participant as well, and is either seen or waits.
+    hold(session, participant_id, "alone" if alone else "shared")
     lock = covering(session, study, participant_id, visit)
     reason = why_closed(study.definition, lock, only_locked=not frozen_too)
     if reason is not None:
