@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import bindparam, delete, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
@@ -20,6 +21,8 @@ from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
 
 LARGEST_DRAFT = 200_000  # bytes of JSON
+_KEY = ("person_id", "participant_id", "visit", "instrument", "repeat")
+_KEPT = ("base_version", "typed", "saved_at", "page")
 ELSEWHERE = "This form is also open elsewhere, and something else was typed there. Look at both, and take one."
 
 
@@ -70,14 +73,9 @@ def keep_draft(
         "repeat": repeat,
     }
     kept = {"base_version": base_version, "typed": text, "saved_at": now, "page": seen.page if seen else ""}
-    fits = None
-    if seen is not None:
-        fits = DRAFT.c.typed.in_((text, NOTHING_TYPED)) | (DRAFT.c.page == seen.page)
-        if seen.saved_at is not None:
-            fits = fits | (DRAFT.c.saved_at == seen.saved_at)
-    made = _insert(session)(DRAFT).values(**key, **kept)
-    made = made.on_conflict_do_update(index_elements=list(key), set_=kept, where=fits).returning(DRAFT.c.id)
-    if session.execute(made).first() is None:
+    known = {"known_at": seen.saved_at} if seen is not None else {}
+    made = _kept(session.get_bind().dialect.name, seen is not None)
+    if session.execute(made, {**key, **kept, **known}).first() is None:
         raise Conflict(ELSEWHERE, action="entry.draft", subject=about.refusal_subject)
 
 
@@ -103,5 +101,21 @@ def drop_draft(
     )
 
 
-def _insert(session: Session) -> Any:
-    return postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+@cache
+def _kept(dialect: str, is_seen: bool) -> Any:
+    """The statement that keeps a draft, built once: it runs at every pause of whoever types.
+
+    Of a page that says what it has seen it keeps nothing over something else than that, its own or the same.
+    """
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    made = insert(DRAFT).values({name: bindparam(name, type_=DRAFT.c[name].type) for name in (*_KEY, *_KEPT)})
+    said, known = made.excluded, bindparam("known_at", type_=DRAFT.c.saved_at.type)
+    fits = or_(
+        DRAFT.c.typed == said.typed,
+        DRAFT.c.typed == NOTHING_TYPED,
+        DRAFT.c.page == said.page,
+        DRAFT.c.saved_at == known,
+    )
+    return made.on_conflict_do_update(
+        index_elements=_KEY, set_={name: said[name] for name in _KEPT}, where=fits if is_seen else None
+    ).returning(DRAFT.c.id)
