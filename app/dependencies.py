@@ -503,8 +503,12 @@ def _here(
     unsafe: bool,
     touch: bool = True,
     worded: bool = True,
+    remembered: bool = True,
 ) -> Here:
-    """Where somebody stands who is signed in. A page has the study in the words of whoever reads, if `worded`."""
+    """Where somebody stands who is signed in. A page has the study in the words of whoever reads, if `worded`.
+
+    A change is `remembered`, so that the same form, sent again, gets its first answer.
+    """
     _refuse_nul_in_path(request)
     if touch:  # who asks is also to be known of a search that cannot be asked
         _refuse_nul_in_query(request)
@@ -529,7 +533,7 @@ def _here(
     request.state.names = here.names
     if not unsafe:
         here.shows()
-    if unsafe:
+    if unsafe and remembered:
         # The same form, sent again from the same page (a double click, a lost reply), is the same request.
         kept = {name: values for name, values in form.items() if name not in ("password", "code", "passkey")}
         sent = getattr(request.state, "sent", {})
@@ -583,6 +587,11 @@ def change_in_study(request: Request, weighed: WeighedForm, session: Writing, fo
 def change_in_turn(request: Request, weighed: WeighedForm, _turn: InTurn, session: Writing, form: TypedForm) -> Here:
     """As `change_in_study`, of a change that is short and that many make at once."""
     return change_in_study(request, weighed, session, form)
+
+
+def same_again_in_study(request: Request, session: Writing, form: TypedForm) -> Here:
+    """As `change_in_study`, of what comes to the same however often it is sent: nothing of it is remembered."""
+    return _here(request, session, form, study=request.path_params["study"], unsafe=True, remembered=False)
 
 
 Who = Callable[[Request, str | None, Session], Actor]
@@ -728,6 +737,7 @@ PageInStudy = Annotated[Here, Depends(later(page_in_study), scope="function")]
 LoggedPageInStudy = Annotated[Here, Depends(later(logged_page_in_study), scope="function")]
 ChangeInStudy = Annotated[Here, Depends(later(change_in_study), scope="function")]
 ChangeInTurn = Annotated[Here, Depends(later(change_in_turn), scope="function")]
+SameAgainInStudy = Annotated[Here, Depends(later(same_again_in_study), scope="function")]
 PageOfDraft = Annotated[Here, Depends(later(page_of_draft), scope="function")]
 ChangeOfDraft = Annotated[Here, Depends(later(change_of_draft), scope="function")]
 PageAnywhere = Annotated[Here, Depends(later(page_anywhere), scope="function")]

@@ -14,7 +14,7 @@ from app.capture.double.reads import Agreement, Answer, Line
 from app.capture.double.rules import Chosen, State, why_not_reconcile, why_not_second
 from app.capture.rules import EntryState
 from app.capture.typed import parse_typed
-from app.dependencies import ChangeInStudy, Here, PageInStudy, TypedForm
+from app.dependencies import ChangeInStudy, Here, PageInStudy, SameAgainInStudy, TypedForm
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.languages import translations
 from app.people.access import may, require, why_not
@@ -131,7 +131,7 @@ def look(here: PageInStudy, form: TypedForm, code: str, visit: str, instrument: 
 
 
 @router.put(SECOND + "/draft", name="double.keep_draft")
-def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+def keep_draft(here: SameAgainInStudy, code: str, visit: str, instrument: str) -> Response:
     """Keep what is typed so far of a second entry, for this person alone."""
     return keep_draft_at(_second(here, code, visit, instrument))
 

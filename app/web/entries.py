@@ -53,6 +53,7 @@ from app.dependencies import (
     Here,
     LoggedPageInStudy,
     PageInStudy,
+    SameAgainInStudy,
     Sent,
     SentFiles,
     TypedForm,
@@ -611,7 +612,7 @@ def judged_look(spot: Spot, form: Form) -> dict[str, Any]:
 
 
 @router.put(ENTRY + "/draft", name="entries.keep_draft")
-def keep_draft(here: ChangeInStudy, code: str, visit: str, instrument: str) -> Response:
+def keep_draft(here: SameAgainInStudy, code: str, visit: str, instrument: str) -> Response:
     """Keep what is typed so far, for this person alone, on every device of theirs."""
     return keep_draft_at(spot_of(here, code, visit, instrument))
 
@@ -623,22 +624,21 @@ def keep_draft_at(spot: Spot) -> Response:
     is_current = base == (entry.version if entry else 0)
     # What arrives after one's own save was typed before it; after a colleague's save it is kept, to be compared. So is
     # what a device held back without a connection.
-    other, held_back = None, _typed_at(here) is not None
+    other, place, held_back = None, None, _typed_at(here) is not None
     is_kept = is_current or held_back or entry is None or entry.saved_by != here.actor.username
     if is_kept:
         try:
-            _keep(spot)
+            place = _keep(spot)
         except Conflict:
             other = reads.draft_of(here.session, spot.participant_id, by=here.actor, **spot.place_asked)
         except Refused as problem:  # not a conflict: the page says that it is not kept, and a save says why
             here.refuse(problem)
             return Response(status_code=422)
-    here.release_key()  # the same answers may well be kept again
     if other is not None:
         return _elsewhere(spot, other)
-    if not is_current:
+    if not is_current or place is None:
         return Response(status_code=409, headers={KEPT: "yes"} if is_kept else {})
-    at = f"{here.now.astimezone(ZoneInfo(spot.place.timezone)):%H:%M}"
+    at = f"{here.now.astimezone(ZoneInfo(place.timezone)):%H:%M}"
     known = {"X-Draft-Version": str(base), "X-Draft-Time": at, DRAFT_AT: draft_token(here.now)}
     return Response(status_code=204, headers=known)
 
@@ -720,10 +720,10 @@ def unseen_draft(spot: Spot) -> DraftState | None:
     return draft if actions.is_unseen(draft, typed_in(spot), seen) else None
 
 
-def _keep(spot: Spot) -> None:
+def _keep(spot: Spot) -> Place:
     here = spot.here
     typed = typed_in(spot)
-    actions.keep_draft(
+    return actions.keep_draft(
         here.session,
         here.the_study,
         spot.participant,

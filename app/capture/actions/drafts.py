@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app.capture.actions.place import About, planned_form, refuse_if
-from app.capture.reads import DRAFT, NOTHING_TYPED, DraftState
+from app.capture.reads import DRAFT, NOTHING_TYPED, DraftState, Place
 from app.consent.reads import why_no_consent
 from app.foundation.errors import Conflict, FieldProblem, Invalid
 from app.participants.models import Participant
@@ -47,8 +47,8 @@ def keep_draft(
     now: datetime,
     repeat: int = 1,
     seen: Seen | None = None,
-) -> None:
-    """Keep what somebody has typed so far, for them alone. It is no entry: it is not logged, judged or exported.
+) -> Place:
+    """Keep what somebody has typed so far, for them alone; where. It is no entry: not logged, judged or exported.
 
     So it is kept as well where it may not be saved just now: under a lock, at a missed visit, until a newer document is
     signed. Refused where the participant has no such form, or nobody may collect anything from them.
@@ -77,6 +77,7 @@ def keep_draft(
     made = _kept(session.get_bind().dialect.name, seen is not None)
     if session.execute(made, {**key, **kept, **known}).first() is None:
         raise Conflict(ELSEWHERE, action="entry.draft", subject=about.refusal_subject)
+    return place
 
 
 def is_unseen(draft: DraftState, typed: Mapping[str, list[str]], seen: Seen) -> bool:
