@@ -328,10 +328,14 @@ class Spot:
         if reason is None and self.entry is not None and self.entry.is_in_error:
             reason = IN_ERROR
         definition = self.here.the_study.at(self.participant.site_id).definition
-        waits = "entries" in definition.consent.blocked_until_reconsent
-        if reason is None and (waits or self.entry is None or self.participant.withdrawn_on is not None):
+        if reason is None:
             reason = why_no_consent(
-                self.here.session, self.here.the_study, self.participant, before="entries", now=self.here.now
+                self.here.session,
+                self.here.the_study,
+                self.participant,
+                before="entries",
+                now=self.here.now,
+                consented=place.consented,
             )
         return reason or why_closed(definition, self.lock)
 
