@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Integer,
     Row,
     RowMapping,
@@ -41,7 +42,7 @@ from app.capture.rules import EntryState, Stopped, form_name, why_stopped
 from app.capture.status import EntryStatus
 from app.consent.reads import CONSENTED
 from app.foundation import paging
-from app.foundation.database import table_of, within
+from app.foundation.database import among, table_of, within, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant, Screening
 from app.participants.reads import at_each_site
@@ -689,18 +690,8 @@ def progress(session: Session, study: StudyInUse, participant_ids: Collection[in
     ids = list(participant_ids)
     expected = dict.fromkeys(ids, 0)
     counts: dict[tuple[int, str], tuple[int, int]] = {}
-    due = (
-        select(literal(True), VISIT.c.participant_id, VISIT.c.code, PARTICIPANT.c.site_id, literal(0))
-        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
-        .where(VISIT.c.participant_id.in_(ids), VISIT.c.status.in_([VisitStatus.PLANNED, VisitStatus.HELD]))
-        .where(PARTICIPANT.c.id.in_(ids))  # said of both, or PostgreSQL reads every participant to find these
-    )
-    counted = (
-        select(literal(False), ENTRY.c.participant_id, ENTRY.c.status, func.count(), func.count(ENTRY.c.signed_at))
-        .where(ENTRY.c.study_id == study.id, ENTRY.c.participant_id.in_(ids), ENTRY.c.in_error_at.is_(None))
-        .group_by(ENTRY.c.participant_id, ENTRY.c.status)
-    )
-    for is_due, participant_id, said, number, signed in session.execute(union_all(due, counted)):
+    query, wanted = _progress(session.get_bind().dialect.name), {"ids": ids, "study_id": study.id}
+    for is_due, participant_id, said, number, signed in session.execute(query, wanted):
         if is_due:
             expected[participant_id] += _forms_at(study.at(number).definition, said)
         else:
@@ -714,3 +705,24 @@ def progress(session: Session, study: StudyInUse, participant_ids: Collection[in
         )
         for each in ids
     }
+
+
+@cache
+def _progress(kind: str) -> CompoundSelect[Any]:
+    planned_or_held = VISIT.c.status.in_(map(written_out, (VisitStatus.PLANNED, VisitStatus.HELD)))
+    due = (
+        select(literal(True), VISIT.c.participant_id, VISIT.c.code, PARTICIPANT.c.site_id, literal(0))
+        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
+        .where(among(VISIT.c.participant_id, kind), planned_or_held)
+        .where(among(PARTICIPANT.c.id, kind))  # said of both, or PostgreSQL reads every participant to find these
+    )
+    counted = (
+        select(literal(False), ENTRY.c.participant_id, ENTRY.c.status, func.count(), func.count(ENTRY.c.signed_at))
+        .where(
+            ENTRY.c.study_id == bindparam("study_id", type_=Integer),
+            among(ENTRY.c.participant_id, kind),
+            ENTRY.c.in_error_at.is_(None),
+        )
+        .group_by(ENTRY.c.participant_id, ENTRY.c.status)
+    )
+    return union_all(due, counted)

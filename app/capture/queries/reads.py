@@ -14,11 +14,11 @@ from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
 from app.capture.rules import form_name
 from app.foundation import paging
-from app.foundation.database import Instant, among, streamed, table_of, within
+from app.foundation.database import Instant, among, streamed, table_of, within, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
 from app.participants.reads import at_their_sites
-from app.people.access import Actor, require
+from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
 from app.studies.in_use import StudyInUse
@@ -29,6 +29,15 @@ PARTICIPANT = table_of(Participant)
 SITE = table_of(Site)
 
 BATCH = 500
+_WAITING = (
+    select(QUERY.c.state, func.count(), func.min(QUERY.c.raised_at, type_=Instant))
+    .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
+    .where(
+        QUERY.c.study_id == bindparam("study_id", type_=Integer),
+        QUERY.c.state.in_(map(written_out, (State.OPEN, State.ANSWERED))),
+    )
+    .group_by(QUERY.c.state)
+)
 
 
 @dataclass(frozen=True)
@@ -243,17 +252,9 @@ def every_query(
 
 def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     """How many queries at the person's sites wait for the site and for whoever closes them, in one statement."""
-    query = (
-        select(QUERY.c.state, func.count(), func.min(QUERY.c.raised_at, type_=Instant))
-        .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
-        .where(
-            QUERY.c.study_id == study.id,
-            QUERY.c.state.in_((State.OPEN, State.ANSWERED)),
-            *_theirs(study, by),
-        )
-        .group_by(QUERY.c.state)
-    )
-    found = {state: (number, oldest) for state, number, oldest in session.execute(query)}
+    sees_all = sites_for(by, Permission.ENTRY_READ) is None and not has_withheld(study)
+    query = _WAITING if sees_all else _WAITING.where(*_theirs(study, by))
+    found = {state: (number, oldest) for state, number, oldest in session.execute(query, {"study_id": study.id})}
     open_, answered = found.get(State.OPEN, (0, None)), found.get(State.ANSWERED, (0, None))
     return Waiting(open_[0], answered[0], open_[1], answered[1])
 
