@@ -85,7 +85,7 @@ class Guard:
     def __init__(self, inner: ASGIApp, settings: Settings) -> None:
         self.inner = inner
         self.headers = [*HEADERS, STRICT_TRANSPORT] if settings.secure_cookies else HEADERS
-        self.largest_body, self.largest_upload = settings.largest_body, settings.largest_upload
+        self.largest_body, self.largest_sent = settings.largest_body, settings.largest_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +104,7 @@ class Guard:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        most = max(self.largest_upload, self.largest_body) if _brings_files(scope) else self.largest_body
+        most = self.largest_sent if _brings_files(scope) else self.largest_body
         if _announced(scope) > most:
             await _too_large(scope, most)(scope, receive, guarded)
             return

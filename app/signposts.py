@@ -45,7 +45,7 @@ class Address(APIRoute):
         if not self.takes_files or "app" not in scope:
             await super().handle(scope, receive, send)
             return
-        most: int = scope["app"].state.settings.largest_upload
+        most: int = scope["app"].state.settings.largest_sent
         await RequestBodyLimitMiddleware(super().handle, most)(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
