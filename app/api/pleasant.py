@@ -67,11 +67,6 @@ class Limits:
     a_minute: int
     buckets: dict[bytes, tuple[float, float]] = field(default_factory=dict)
 
-    def wait(self, token: bytes, now: float) -> int:
-        """How many seconds to wait, 0 when this request may go on; it is counted then."""
-        counted = self.count(token, now)
-        return counted.wait if counted else 0
-
     def count(self, token: bytes, now: float) -> Counted | None:
         """Counts a request of this token; None where nothing is counted."""
         if not self.a_minute or not token:
