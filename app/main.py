@@ -319,9 +319,10 @@ def _handle_problems(application: FastAPI) -> None:
             known = {400: UNREADABLE, 404: _not_here(request), 413: _what_is_taken(most)}
             words = known.get(error.status_code) or _detail(error)
             headers = {**(error.headers or {})}
-            if error.status_code == 405 and words != READ_IS_LOGGED and (allowed := methods_at(request.scope)):
+            if error.status_code == 405 and (allowed := methods_at(request.scope)):
                 headers["Allow"] = ", ".join(allowed)
-                words = f"Nothing is done here by this method. Send one of these: {headers['Allow']}."
+                if words != READ_IS_LOGGED:
+                    words = f"Nothing is done here by this method. Send one of these: {headers['Allow']}."
             title = titles.get(error.status_code, "Error")
             answer = problem_json(error.status_code, None, title, detail=words)
             answer.headers.update(headers)

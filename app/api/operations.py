@@ -19,7 +19,16 @@ from app.api.filters import names_of
 from app.api.pleasant import SELECTED, STUDIES, is_rest, selection
 from app.api.said import Said
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others, known_first
+from app.dependencies import (
+    Handler,
+    Here,
+    TokenNeeded,
+    api_who_asks,
+    ending,
+    hidden_from_others,
+    known_first,
+    takes_logged_page,
+)
 from app.people.permissions import Permission
 from app.signposts import Address
 
@@ -67,6 +76,11 @@ class Operation(Address):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this is asked for; of a page it is known at once that it is not."""
         return super().matches(scope) if is_rest(scope["path"]) else (Match.NONE, {})
+
+    @cached_property
+    def is_logged(self) -> bool:
+        """Whether it is written down that it was read."""
+        return takes_logged_page(self.dependant)
 
     @cached_property
     def known(self) -> tuple[str, ...]:

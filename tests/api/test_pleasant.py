@@ -157,8 +157,13 @@ def test_head_is_answered_as_get_without_its_body(client, path):
 def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_read(client):
     where = f"{PAGE}/M-001/personal-data"
     head = client.request("HEAD", where)
-    assert (head.status_code, head.headers["allow"]) == (405, "GET, OPTIONS")
+    assert (head.status_code, head.headers["allow"]) == (405, "GET, OPTIONS, PUT")
     assert client.get(where).status_code != 405
+    for asked in (client.request("OPTIONS", where), client.request("PATCH", where)):
+        assert asked.headers["allow"] == "GET, OPTIONS, PUT"
+    # One that takes no other method, and asks for who may read it by a dependency of its own.
+    nested = client.request("OPTIONS", "/allocations")
+    assert (nested.status_code, nested.headers["allow"]) == (204, "GET, OPTIONS")
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
