@@ -174,15 +174,19 @@ def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_rea
         ("/sites", "GET, HEAD, OPTIONS"),
         (f"{PAGE}/M-001/visits/baseline", "GET, HEAD, OPTIONS, PUT"),
         (f"{PAGE}/M-001/withdrawal", "OPTIONS, POST"),
+        (f"{PAGE}/find", "OPTIONS, POST"),  # and so with every word where else a code or a number stands
+        ("/unblindings/requests", "OPTIONS, POST"),
+        ("/deviations/actions", "OPTIONS, POST"),
         ("/webhooks/1", "DELETE, GET, HEAD, OPTIONS, PUT"),
     ],
 )
 def test_an_address_says_all_that_may_be_done_there(client, path, allowed):
     options = client.request("OPTIONS", path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
-    refused = client.request("PATCH", path)
-    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
-    assert f"Send one of these: {allowed}." in refused.json()["detail"]
+    for method in {"GET", "PATCH"} - {*allowed.split(", ")}:
+        refused = client.request(method, path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+        assert f"Send one of these: {allowed}." in refused.json()["detail"]
     assert client.request("OPTIONS", "/nothing").status_code == 404
 
 
