@@ -14,11 +14,12 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 from urllib.parse import quote, unquote_to_bytes
 
 from anyio import CancelScope
 from fastapi import Depends, Header, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from sqlmodel import Session
@@ -861,7 +862,7 @@ def api_logged_page(request: Request, study: str, session: Writing) -> Here:
     """A GET over REST whose very answer is written down (an arm, a name); a HEAD would be, and show nothing."""
     here = _api_here(request, session, study, unsafe=True)
     if getattr(request.state, "without_body", False):
-        raise HTTPException(405, READ_IS_LOGGED, headers={"Allow": "GET, OPTIONS"})
+        raise HTTPException(405, READ_IS_LOGGED)
     return here
 
 
@@ -948,6 +949,12 @@ ApiAnyStudy = Annotated[Here, Depends(later(api_any_study), scope="function")]
 ApiLoggedPage = Annotated[Here, Depends(later(api_logged_page), scope="function")]
 ApiChange = Annotated[Here, Depends(later(api_change), scope="function")]
 ApiChangeInTurn = Annotated[Here, Depends(later(api_change_in_turn), scope="function")]
+
+
+def takes_logged_page(dependant: Dependant) -> bool:
+    """Whether what asks for this is answered by a GET that is written down, and so not by a HEAD."""
+    logged = get_args(ApiLoggedPage)[1].dependency
+    return any(each.call is logged or takes_logged_page(each) for each in dependant.dependencies)
 
 
 def api_reauthenticate(here: Here, password: str, code: str | None, *, code_needed: bool = False) -> None:

@@ -85,7 +85,7 @@ class Guard:
     def __init__(self, inner: ASGIApp, settings: Settings) -> None:
         self.inner = inner
         self.headers = [*HEADERS, STRICT_TRANSPORT] if settings.secure_cookies else HEADERS
-        self.largest_body, self.largest_upload = settings.largest_body, settings.largest_upload
+        self.largest_body, self.largest_sent = settings.largest_body, settings.largest_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,7 +104,7 @@ class Guard:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
-        most = max(self.largest_upload, self.largest_body) if _brings_files(scope) else self.largest_body
+        most = self.largest_sent if _brings_files(scope) else self.largest_body
         if _announced(scope) > most:
             await _too_large(scope, most)(scope, receive, guarded)
             return
@@ -319,9 +319,10 @@ def _handle_problems(application: FastAPI) -> None:
             known = {400: UNREADABLE, 404: _not_here(request), 413: _what_is_taken(most)}
             words = known.get(error.status_code) or _detail(error)
             headers = {**(error.headers or {})}
-            if error.status_code == 405 and words != READ_IS_LOGGED and (allowed := methods_at(request.scope)):
+            if error.status_code == 405 and (allowed := methods_at(request.scope)):
                 headers["Allow"] = ", ".join(allowed)
-                words = f"Nothing is done here by this method. Send one of these: {headers['Allow']}."
+                if words != READ_IS_LOGGED:
+                    words = f"Nothing is done here by this method. Send one of these: {headers['Allow']}."
             title = titles.get(error.status_code, "Error")
             answer = problem_json(error.status_code, None, title, detail=words)
             answer.headers.update(headers)

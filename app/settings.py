@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     demo: bool = Field(default=False, description="Shows the demo sign-ins on the sign-in page.")
 
     @property
+    def largest_sent(self) -> int:
+        """Bytes of the largest request where files are taken: never fewer than anywhere else."""
+        return max(self.largest_body, self.largest_upload)
+
+    @property
     def database_url(self) -> str:
         """The SQLAlchemy address of the database."""
         return self.database or f"sqlite:///{self.data / 'equipoise.db'}"

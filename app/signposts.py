@@ -45,7 +45,7 @@ class Address(APIRoute):
         if not self.takes_files or "app" not in scope:
             await super().handle(scope, receive, send)
             return
-        most: int = scope["app"].state.settings.largest_upload
+        most: int = scope["app"].state.settings.largest_sent
         await RequestBodyLimitMiddleware(super().handle, most)(scope, receive, send)
 
     def __getattr__(self, name: str) -> Any:
@@ -104,15 +104,14 @@ class Signposts(BaseRoute):
                 other = match, {**found, "led to": route}
         return other
 
-    def methods_at(self, scope: Scope) -> set[str]:
-        """Every method that something is done by at the address of a request."""
+    def routes_at(self, scope: Scope) -> list[Route]:
+        """Whatever does something at the address of a request, by whichever method."""
         found = (route for _, route in self._fitting(scope["path"]) if isinstance(route, Route))
-        return {
-            method
+        return [
+            route
             for route in found
             if route.matches({**scope, "method": next(iter(route.methods or ()), "")})[0] is Match.FULL
-            for method in route.methods or ()
-        }
+        ]
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What it leads to answers."""

@@ -48,6 +48,7 @@ from app.api import (
     visits,
     webhooks,
 )
+from app.api.operations import apart
 from app.api.redcap import door as redcap
 
 families = (
@@ -98,6 +99,7 @@ router = APIRouter()
 router.routes.extend([*study.anywhere.routes, *entries.everywhere.routes])
 for family in families:
     router.routes.extend(family.router.routes)
+apart(router.routes)
 
 
 def add_to(application: FastAPI) -> None:

@@ -4,7 +4,7 @@ A router that is included in another is analysed once more for every application
 all operations together: each is complete from the beginning instead, and the application takes them as they are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, wraps
 from typing import Any, get_type_hints
 
@@ -12,14 +12,23 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
 from app.api.filters import names_of
 from app.api.pleasant import SELECTED, STUDIES, is_rest, selection
 from app.api.said import Said
 from app.api.shapes import PROBLEMS, example_of
-from app.dependencies import Handler, Here, TokenNeeded, api_who_asks, ending, hidden_from_others, known_first
+from app.dependencies import (
+    Handler,
+    Here,
+    TokenNeeded,
+    api_who_asks,
+    ending,
+    hidden_from_others,
+    known_first,
+    takes_logged_page,
+)
 from app.people.permissions import Permission
 from app.signposts import Address
 
@@ -64,9 +73,19 @@ class Operation(Address):
 
         return known_first(read_strictly, api_who_asks)
 
+    words: frozenset[str] = frozenset()
+    """What is no number or code at the end of its address, but stands there in the address of another (`apart`)."""
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether this is asked for; of a page it is known at once that it is not."""
-        return super().matches(scope) if is_rest(scope["path"]) else (Match.NONE, {})
+        if not is_rest(scope["path"]) or scope["path"].rpartition("/")[2] in self.words:
+            return Match.NONE, {}
+        return super().matches(scope)
+
+    @cached_property
+    def is_logged(self) -> bool:
+        """Whether it is written down that it was read."""
+        return takes_logged_page(self.dependant)
 
     @cached_property
     def known(self) -> tuple[str, ...]:
@@ -89,6 +108,21 @@ def operations(
     """
     kind = Operation if hidden_without is None else _hidden(hidden_without)
     return APIRouter(prefix=of + prefix, tags=[tag], route_class=kind)
+
+
+def apart(routes: Iterable[BaseRoute]) -> None:
+    """Tells addresses that end in a word from those that take any: where only a POST is done, a GET is told so."""
+    words: dict[str, set[str]] = {}
+    takers: list[tuple[str, Operation]] = []
+    for route in routes:
+        if isinstance(route, Operation):
+            before, _, last = route.path.rpartition("/")
+            if "{" in last:
+                takers.append((before, route))
+            else:
+                words.setdefault(before, set()).add(last)
+    for before, taker in takers:
+        taker.words = frozenset(words.get(before, ()))
 
 
 def _hidden(permission: Permission) -> type[Operation]:

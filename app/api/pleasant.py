@@ -67,11 +67,6 @@ class Limits:
     a_minute: int
     buckets: dict[bytes, tuple[float, float]] = field(default_factory=dict)
 
-    def wait(self, token: bytes, now: float) -> int:
-        """How many seconds to wait, 0 when this request may go on; it is counted then."""
-        counted = self.count(token, now)
-        return counted.wait if counted else 0
-
     def count(self, token: bytes, now: float) -> Counted | None:
         """Counts a request of this token; None where nothing is counted."""
         if not self.a_minute or not token:
@@ -281,8 +276,12 @@ class Pleasant:
 def methods_at(scope: Scope) -> list[str]:
     """What may be done at the address of a request, in the order of the alphabet; nothing where there is none."""
     signposts = next(route for route in scope["app"].router.routes if isinstance(route, Signposts))
-    allowed = signposts.methods_at(scope)
-    return sorted({*allowed, "OPTIONS", *(("HEAD",) if "GET" in allowed else ())}) if allowed else []
+    routes = signposts.routes_at(scope)
+    allowed = {method for route in routes for method in route.methods or ()}
+    # As HEAD whatever a GET answers without a trace; the framework's own addresses are not asked otherwise.
+    reads = [route for route in routes if "GET" in (route.methods or ())]
+    heads = {"HEAD"} if any(not getattr(route, "is_logged", False) for route in reads) else set()
+    return sorted({*allowed, *heads, "OPTIONS"}) if allowed else []
 
 
 def _saying(headers: list[tuple[bytes, bytes]], send: Send) -> Send:

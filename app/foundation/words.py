@@ -1,4 +1,5 @@
-"""How does a message write a day, and can a text be kept? The same wherever it is asked, whatever the language."""
+"""How does a message write a day, can a text be kept, and which Unicode is a file in? The same wherever it is asked,
+whatever the language."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -6,6 +7,19 @@ from datetime import date
 from app.foundation.errors import FieldProblem
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),  # before that of UTF-16, which it begins with
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+
+def marked_unicode(data: bytes) -> str | None:
+    """The encoding that a byte order mark at the beginning of a file tells; None where there is no mark."""
+    return next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
 
 
 def day_in_words(day: date) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from app.capture.typed import MISSING, WHY, Typed, check_stored, parse_typed, shortened
 from app.foundation.errors import FieldProblem, Invalid
+from app.foundation.words import marked_unicode
 from app.studies.definition import Instrument, Item, ItemType, Study
 
 BETWEEN = "|"  # as in an export: between the codes of one answer
@@ -31,12 +32,6 @@ _DAY = re.compile(r"([0-9]{1,2})([./-])([0-9]{1,2})\2([0-9]{4})(.*)", re.DOTALL)
 _MIDNIGHT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]00:00(?::00(?:\.0+)?)?")
 _SECONDS = re.compile(r"([0-9]{1,2}:[0-9]{2}):00(?:\.0+)?")
 _QUOTED = re.compile(r"\"[^\"]*\"")
-_MARKS = (
-    (b"\xff\xfe\x00\x00", "utf-32"),
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
 ROWS_GUESSED_FROM = 2000
 
 
@@ -180,9 +175,8 @@ BLANK: Cells = {}
 
 def text_of(data: bytes) -> str:
     """The text of a file in UTF-8, or in another Unicode that a mark at its beginning tells; Invalid otherwise."""
-    encoding = next((named for mark, named in _MARKS if data.startswith(mark)), "utf-8-sig")
     try:
-        return data.decode(encoding)
+        return data.decode(marked_unicode(data) or "utf-8")
     except UnicodeDecodeError:
         raise Invalid([FieldProblem("file", "encoding", "This file is not in UTF-8. Save it as CSV UTF-8.")]) from None
 

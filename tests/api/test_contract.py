@@ -186,6 +186,16 @@ def test_files_are_taken_as_large_as_the_settings_say(shared_database):
             assert "at most 2000 bytes are taken here" in problem["detail"]
 
 
+def test_a_file_is_never_taken_less_large_than_anything_else(shared_database):
+    with world_on(shared_database, largest_body=5000, largest_upload=2000) as world:
+        coordinator = world.client()
+        scan = f"/participants/{screened(coordinator)}/consent-scans"
+        for content in (b"%PDF-1.7" + bytes(4000), iter([b"%PDF-1.7", bytes(3000)])):
+            assert coordinator.request("POST", scan, content=content).status_code == 200
+        problem = coordinator.refused(413, "POST", scan, content=iter([b"%PDF-1.7", bytes(3000), bytes(3000)]))
+        assert "at most 5000 bytes are taken here" in problem["detail"]
+
+
 @pytest.mark.requirement("SEC-47", "SEC-16")
 def test_a_failure_of_ours_has_every_header_and_says_nothing_of_what_was_sent(world, monkeypatch, caplog):
     client = world.client()

@@ -124,12 +124,18 @@ def test_each_answer_says_how_often_one_may_still_ask(shared_database):
 
 def test_a_bucket_fills_again_and_each_token_has_its_own():
     limits = Limits(60)
-    assert [limits.wait(b"a", 0.0) for _ in range(61)] == [0] * 60 + [2]
-    assert limits.wait(b"b", 0.0) == 0
-    assert limits.wait(b"a", 1.0) == 0
-    assert limits.wait(b"a", 1.5) == 1
-    assert limits.wait(b"a", 0.5) > 0  # a clock that went back gives nothing away
-    assert Limits(0).wait(b"a", 0.0) == 0
+
+    def wait(token: bytes, now: float) -> int:
+        counted = limits.count(token, now)
+        assert counted is not None
+        return counted.wait
+
+    assert [wait(b"a", 0.0) for _ in range(61)] == [0] * 60 + [2]
+    assert wait(b"b", 0.0) == 0
+    assert wait(b"a", 1.0) == 0
+    assert wait(b"a", 1.5) == 1
+    assert wait(b"a", 0.5) > 0  # a clock that went back gives nothing away
+    assert Limits(0).count(b"a", 0.0) is None
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
@@ -151,8 +157,13 @@ def test_head_is_answered_as_get_without_its_body(client, path):
 def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_read(client):
     where = f"{PAGE}/M-001/personal-data"
     head = client.request("HEAD", where)
-    assert (head.status_code, head.headers["allow"]) == (405, "GET, OPTIONS")
+    assert (head.status_code, head.headers["allow"]) == (405, "GET, OPTIONS, PUT")
     assert client.get(where).status_code != 405
+    for asked in (client.request("OPTIONS", where), client.request("PATCH", where)):
+        assert asked.headers["allow"] == "GET, OPTIONS, PUT"
+    # One that takes no other method, and asks for who may read it by a dependency of its own.
+    nested = client.request("OPTIONS", "/allocations")
+    assert (nested.status_code, nested.headers["allow"]) == (204, "GET, OPTIONS")
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
@@ -163,15 +174,19 @@ def test_what_is_written_down_when_it_is_read_is_not_asked_for_without_being_rea
         ("/sites", "GET, HEAD, OPTIONS"),
         (f"{PAGE}/M-001/visits/baseline", "GET, HEAD, OPTIONS, PUT"),
         (f"{PAGE}/M-001/withdrawal", "OPTIONS, POST"),
+        (f"{PAGE}/find", "OPTIONS, POST"),  # and so with every word where else a code or a number stands
+        ("/unblindings/requests", "OPTIONS, POST"),
+        ("/deviations/actions", "OPTIONS, POST"),
         ("/webhooks/1", "DELETE, GET, HEAD, OPTIONS, PUT"),
     ],
 )
 def test_an_address_says_all_that_may_be_done_there(client, path, allowed):
     options = client.request("OPTIONS", path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
-    refused = client.request("PATCH", path)
-    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
-    assert f"Send one of these: {allowed}." in refused.json()["detail"]
+    for method in {"GET", "PATCH"} - {*allowed.split(", ")}:
+        refused = client.request(method, path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+        assert f"Send one of these: {allowed}." in refused.json()["detail"]
     assert client.request("OPTIONS", "/nothing").status_code == 404
 
 

@@ -166,6 +166,36 @@ def test_everything_that_was_comes_through_the_migrations_interrupted_or_not(ear
     reads_as_it_was(earlier)
 
 
+def test_only_of_a_changed_file_of_a_draft_it_is_not_known_what_it_said(earlier: Earlier) -> None:
+    files: dict[str, dict[str, Any]] = {
+        "added": {"version": 1, "before": None},
+        "changed": {"version": 3, "before": "other"},
+        "nobody knows": {"version": 2, "before": None},
+        "taken out": {"version": 2, "before": None, "removed_at": NOW, "removed_by": "ada"},
+    }
+    with earlier.database.engine.begin() as connection:
+        config = Config(ROOT / "alembic.ini")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "copies_and_errors")
+        tables = MetaData()
+        tables.reflect(connection, only=["study_draft", "study_draft_file"])
+        said: dict[str, Any] = {"id": 7, "name": "Old", "origin": "smallest", "made_at": NOW, "made_by": "ada"}
+        connection.execute(insert(tables.tables["study_draft"]).values(said))
+        for path, kept in files.items():
+            common = {"draft_id": 7, "path": path, "text": "now", "changed_at": NOW, "changed_by": "ada"}
+            connection.execute(insert(tables.tables["study_draft_file"]).values({**common, **kept}))
+    migrate(earlier.database)
+    with earlier.database.engine.connect() as connection:
+        rows = connection.execute(text("SELECT path, before, text FROM study_draft_file")).all()
+    assert {row[0]: row[1] for row in rows} == {
+        "added": None,
+        "changed": "other",
+        "nobody knows": "now",
+        "taken out": None,
+    }
+    assert {row[2] for row in rows} == {"now"}
+
+
 def test_where_an_entry_stands_in_verification_is_told_by_what_was_verified_of_it(earlier: Earlier) -> None:
     standing = {
         "nothing": ("{}", None, "unverified"),

@@ -104,7 +104,9 @@ def filled(session: Session, study: StudyInUse, values: list[dict[str, Any]]) ->
         (Format.PARQUET, 1),
         (Format.PARQUET, 7),
         (Format.SPREADSHEET, 7),
+        (Format.NDJSON, 1),
         (Format.NDJSON, 7),
+        (Format.JSON, 7),
     ],
 )
 def test_a_file_made_in_batches_is_the_same_bytes(
@@ -142,8 +144,9 @@ def test_a_file_that_is_begun_again_leaves_nothing_open_behind_it(
 
 def test_half_a_pair_is_met_as_before(session: Session, study: StudyInUse, manager: Actor):
     filled(session, study, [{"pain_nrs": 4, "pain_note": "half a pair \ud800"}])
-    quick, slow = both(session, study, "instrument_pain", manager, Format.CSV)
-    assert quick == slow == b""
+    for as_ in (Format.CSV, Format.NDJSON):
+        quick, slow = both(session, study, "instrument_pain", manager, as_)
+        assert quick == slow == b""
 
 
 def test_most_entries_take_the_quick_way(
@@ -158,6 +161,8 @@ def test_most_entries_take_the_quick_way(
     monkeypatch.setattr(Long, "_rows", never)
     b"".join(encoded(reads.open_export(session, study, "instrument_pain", by=manager), Format.CSV))
     b"".join(encoded(reads.open_export(session, study, "instrument_fall", by=manager), Format.CSV))
+    monkeypatch.setattr(Batched, "__next__", never)
+    b"".join(encoded(reads.open_export(session, study, "instrument_pain", by=manager), Format.NDJSON))
     monkeypatch.setattr(Wide, "columns", never)
     b"".join(encoded(reads.open_export(session, study, "instrument_pain", by=manager), Format.PARQUET))
 
@@ -298,8 +303,12 @@ EDGES = (
 
 
 def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monkeypatch: pytest.MonkeyPatch):
-    """Parquet is read from text by a reader of types: whatever an item holds, it has to be what the values give."""
+    """Parquet is read from text by a reader of types: whatever an item holds, it has to be what the values give.
+
+    NDJSON is made of the columns themselves.
+    """
     monkeypatch.setattr(parquet, "PIECE", 2)
+    monkeypatch.setattr(text, "ENTRIES", 1)
     form = tables.form_of(plan, "fall")
     kinds = {"4": "integer", "6": "integer", "7": "instant", "8": "instant"}
     head = [tables.Column(f"c{at}", "", tables.ColumnType(kinds.get(str(at), "text"))) for at in range(1, 10)]
@@ -333,8 +342,9 @@ def test_columns_read_from_text_are_those_of_the_values(plan: tables.Plan, monke
             made = Batched(rows, some, wide.lines, wide.columns, wide.written, form.fields)
             return Table("t", "T", "", columns, made, reopened=lambda: table(raws))
 
-        quick, slow = (b"".join(encoded(each, Format.PARQUET)) for each in (table(), one_by_one(table())))
-        assert quick == slow, (item, value)
+        for as_ in (Format.PARQUET, Format.NDJSON):
+            quick, slow = (b"".join(encoded(each, as_)) for each in (table(), one_by_one(table())))
+            assert quick == slow, (item, value)
     assert read > 400
 
 

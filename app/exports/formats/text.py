@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
 
-from app.exports.batches import Batched
+from app.exports.batches import AHEAD, Batched
 from app.exports.tables import Cell, ColumnType, Row, Table
 
 PIECE = 128 * 1024
@@ -105,7 +105,7 @@ def written_json(table: Table, *, lines: bool) -> Iterator[bytes]:
     names = [column.name for column in table.columns]
     piece = bytearray(b"" if lines else b"[")
     between = b"\n"
-    for row in table.rows:
+    for row in _rows(table):
         if not lines:
             piece += between
             between = b",\n"
@@ -118,6 +118,21 @@ def written_json(table: Table, *, lines: bool) -> Iterator[bytes]:
     if not lines:
         piece += b"\n]\n"
     yield bytes(piece)
+
+
+def _rows(table: Table) -> Iterator[Row]:
+    """The rows of a table; made by whole columns where they can be, which takes half as long."""
+    if not isinstance(table.rows, Batched) or table.rows.columns_of is None:
+        yield from table.rows
+        return
+    for columns in table.rows.columns(size=AHEAD * ENTRIES):
+        nothing: list[Cell] = [None] * next(len(held[0]) for held in columns if held is not None)
+        yield from zip(*(nothing if held is None else _told(*held) for held in columns), strict=True)
+
+
+def _told(cells: Sequence[Cell], types: set[type]) -> Sequence[Cell]:
+    """The cells of a column, instants as text: to be asked for one at a time takes longer."""
+    return [text_of(cell) if type(cell) is datetime else cell for cell in cells] if datetime in types else cells
 
 
 def _object(row: dict[str, Cell]) -> bytes:

@@ -296,8 +296,7 @@ def remove_file(
 def undo_change(
     session: Session, study: StudyInUse | None, number: int, *, state: int, by: Actor, now: datetime
 ) -> LastChange:
-    """Take the last change of a draft back; it is a change itself, and can be taken back as well, unless it brought a
-    file back that had been taken out: such a change is known as little as one of an earlier program.
+    """Take the last change of a draft back; it is a change itself, and can be taken back as well.
 
     `state` is that of the change which is meant: Conflict when there was another one since.
     """

@@ -36,7 +36,8 @@ class StudyDraft(SQLModel, table=True):
 class StudyDraftFile(SQLModel, table=True):
     """One file of a draft, by its path in the folder. `version` counts its changes; a deleted file is marked.
 
-    `before` is what it said before its last change; None where it was not there then, or where nobody knows any more.
+    `before` is what it said before its last change; None where it was not there then. Where nobody knows any more, it
+    is what it says now, which no change leaves behind.
     """
 
     __tablename__ = "study_draft_file"

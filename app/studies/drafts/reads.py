@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, case, func, or_, select
 from sqlmodel import Session
 
 from app.audit.models import SYSTEM_LOG
@@ -182,18 +182,29 @@ def last_change(session: Session, draft: Draft) -> LastChange | None:
     """The last change of a draft; None where there is none that can be taken back."""
     if draft.version is not None:
         return None
-    rows = session.execute(select(FILE).where(FILE.c.draft_id == draft.number).order_by(FILE.c.path)).all()
-    done = {row.path: (row.removed_at or row.changed_at, row.removed_by or row.changed_by) for row in rows}
-    at, by = max(done.values(), default=(draft.made_at, ""))
-    files: dict[str, str | None] = {}
-    for row in rows:
-        if done[row.path][0] != at:
-            continue
-        is_known = row.removed_at is not None or row.before is not None or row.version == 1
-        if at == draft.made_at or not is_known:
-            return None
-        files[row.path] = row.text if row.removed_at is not None else row.before
-    return LastChange(at, by, files, sum(row.version for row in rows)) if files else None
+    at = func.coalesce(FILE.c.removed_at, FILE.c.changed_at)
+    of_draft = FILE.c.draft_id == draft.number
+    is_newest = at == select(func.max(at)).where(of_draft).scalar_subquery()
+    is_removed = FILE.c.removed_at.is_not(None)
+    # A draft is large, and what was changed last is little of it: the text of nothing else is read.
+    rows = session.execute(
+        select(
+            FILE.c.path,
+            FILE.c.version,
+            at.label("at"),
+            func.coalesce(FILE.c.removed_by, FILE.c.changed_by).label("by"),
+            is_newest.label("is_newest"),
+            case((is_newest, or_(is_removed, FILE.c.before.is_(None), FILE.c.before != FILE.c.text))).label("is_known"),
+            case((is_newest, case((is_removed, FILE.c.text), else_=FILE.c.before))).label("said"),
+        )
+        .where(of_draft)
+        .order_by(FILE.c.path)
+    ).all()
+    changed = [row for row in rows if row.is_newest]
+    if not changed or changed[0].at == draft.made_at or not all(row.is_known for row in changed):
+        return None
+    by = max(row.by for row in changed)
+    return LastChange(changed[0].at, by, {row.path: row.said for row in changed}, sum(row.version for row in rows))
 
 
 def files_loaded_as(session: Session, version_id: int) -> dict[str, str] | None:

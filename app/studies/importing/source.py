@@ -7,6 +7,7 @@ from datetime import date
 from io import BytesIO
 from typing import Protocol
 
+from app.foundation.words import marked_unicode
 from app.studies.definition import RESERVED_CODES
 from app.studies.importing import odm_ours, redcap_dictionary, redcap_project, usdm, xlsform
 from app.studies.importing.building import Converted, built
@@ -20,13 +21,6 @@ LARGEST_SOURCE = 20_000_000  # bytes
 LARGEST_FILE = 2_000_000_000  # bytes, of ODM and of REDCap's: what was entered is passed over as it is read
 _PIECE = 65_536
 
-_MARKS = (
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe\x00\x00", "utf-32"),
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
 # What XML may say of itself; everything else is Unicode.
 _DECLARED = re.compile(rb"\s*<\?xml[^>]{0,100}\bencoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})[\"']")
 _ENCODINGS = {name: name for name in ("iso-8859-1", "iso-8859-15", "windows-1252", "us-ascii")}
@@ -133,7 +127,7 @@ def _encoding(data: bytes) -> str:
     """UTF-8, another Unicode that a mark at the beginning tells, or what XML declares."""
     declared = _DECLARED.match(data)
     otherwise = _ENCODINGS.get(declared[1].decode().lower(), "utf-8") if declared else "utf-8"
-    return next((named for mark, named in _MARKS if data.startswith(mark)), otherwise)
+    return marked_unicode(data) or otherwise
 
 
 def _no_utf8(line: int) -> Failed:
