@@ -84,6 +84,7 @@ LONGEST = (
     "api/test_openapi.py",
     "blinding/test_other_designs.py",
     "api/test_prt_replay.py",
+    "web/test_read_in_language.py",
     "concealment/test_search.py",
 )
 
