@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from anyio.from_thread import start_blocking_portal
 from argon2 import PasswordHasher
 from hypothesis import settings
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine.default import DefaultDialect
 from sqlmodel import Session
 from starlette.testclient import TestClient
 
@@ -46,6 +48,23 @@ _running = ExitStack()
 gc.disable()
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    """Import the tests, each worker from another place on: a file is compiled by whoever is the first to come to it.
+
+    All in the same order would compile everything at the same time, in a new copy of the repository, as often as there
+    are workers: that takes each of them longer than all else that they do before the first test.
+    """
+    own: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if own is None:
+        return
+    places = [ROOT / place for place in session.config.args]
+    files = [file for place in places if place.is_dir() for file in sorted(place.rglob("test_*.py"))]
+    begins = len(files) * int(str(own["workerid"]).removeprefix("gw")) // int(own["workercount"])
+    for file in (*files[begins:], *files[:begins]):
+        with suppress(Exception):  # said when it is collected
+            import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+
+
 def pytest_collection_finish() -> None:
     """From here on waste is looked for, in what the tests themselves make."""
     gc.freeze()
@@ -65,6 +84,7 @@ LONGEST = (
     "api/test_openapi.py",
     "blinding/test_other_designs.py",
     "api/test_prt_replay.py",
+    "web/test_read_in_language.py",
     "concealment/test_search.py",
 )
 
@@ -198,6 +218,25 @@ def _one_event_loop() -> Iterator[None]:
     from tests.web.browser import asked_here
 
     with start_blocking_portal() as portal, mock.patch.object(TestClient, "portal", portal), asked_here():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _savepoints_as_they_are() -> Iterator[None]:
+    """Where a test rolls back, each session of it is a savepoint: said as it is, and not compiled every time anew."""
+
+    def saying(words: str) -> Callable[..., None]:
+        def say(_: Any, connection: Connection, name: str) -> None:
+            connection.exec_driver_sql(f"{words} {name}")
+
+        return say
+
+    with mock.patch.multiple(
+        DefaultDialect,
+        do_savepoint=saying("SAVEPOINT"),
+        do_release_savepoint=saying("RELEASE SAVEPOINT"),
+        do_rollback_to_savepoint=saying("ROLLBACK TO SAVEPOINT"),
+    ):
         yield
 
 

@@ -815,6 +815,8 @@ def test_scopes_narrow_what_a_token_may_do_and_never_widen_it(world):
 def test_when_a_token_was_last_used_is_kept(committed_world):
     world = committed_world
     coordinator = world.client()
+    with world.database.writing() as session:
+        session.execute(update(TOKEN).values(last_used_at=None))
     coordinator.done("GET", "/participants")
 
     def used() -> Any:

@@ -73,6 +73,13 @@ def test_only_the_lines_that_must_change_do(way: Way, value: Any, wanted: set[st
     assert set(new.splitlines()) - set(TEXT.splitlines()) == wanted
 
 
+def test_whoever_changes_what_a_text_says_changes_it_for_nobody_else():
+    said, before = data_of(TEXT), repr(data_of(TEXT))
+    said["sites"][0].clear()
+    said["last"]["one"] = "2"
+    assert repr(data_of(TEXT)) == before
+
+
 def test_an_entry_moves_with_the_comment_above_it():
     new = exchanged(TEXT, ("sites", 1), -1)
     assert data_of(new) == moved(data_of(TEXT), ("sites", 1), -1)

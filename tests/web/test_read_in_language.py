@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import time_machine
 from babel.messages.pofile import read_po
-from bs4 import BeautifulSoup, Comment
+from bs4 import BeautifulSoup
+from lxml.html import document_fromstring
 from sqlalchemy import select, update
 
 from app.audit.actions import ENTRY as LOG
@@ -40,14 +41,14 @@ def _with_words() -> dict[str, Any]:
     return {"texts": said["texts"], "instruments": said["instruments"]}
 
 
-def _texts(soup: BeautifulSoup) -> Iterator[str]:
-    for written in soup.select("body [lang=en]"):
-        written.decompose()
-    for text in soup.find_all(string=True):
-        if not isinstance(text, Comment):
-            yield " ".join(text.split())
+def _texts(page: str) -> Iterator[str]:
+    """Every text of a page but what is said to be English; read without a soup, which takes many times as long."""
+    whole: Any = document_fromstring(page)
+    english = "*[@lang='en'][ancestor::body]"
+    yield from (" ".join(text.split()) for text in whole.xpath(f"//text()[not(ancestor::{english})]"))
     for name in ("aria-label", "title", "placeholder", "alt", "value", "data-label"):
-        yield from (" ".join(str(each[name]).split()) for each in soup.select(f"[{name}]"))
+        said = whole.xpath(f"//*[@{name}][not(ancestor-or-self::{english})]/@{name}")
+        yield from (" ".join(text.split()) for text in said)
 
 
 def _addresses(door: Door) -> Iterator[tuple[str, str]]:
@@ -105,7 +106,7 @@ def test_every_page_in_german_says_the_study_in_german(database: Database, tmp_p
                 if reply.status_code != 200 or "text/html" not in reply.headers["content-type"]:
                     continue
                 marks += reply.text.count("«")
-                for text in _texts(BeautifulSoup(reply.text, "html.parser")):
+                for text in _texts(reply.text):
                     if found := english.findall(MARKED.sub("", text)):
                         left.setdefault(f"{door.name} for {who}", set()).update((*found, text[:80]))
     assert left == {}

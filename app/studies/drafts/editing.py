@@ -6,6 +6,7 @@ an anchor, an alias or a way of writing makes that impossible, `CannotEdit` says
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -26,8 +27,17 @@ class CannotEdit(ValueError):
 
 def data_of(text: str) -> Any:
     """What a YAML text says, every plain value as its text; None when it cannot be read."""
-    tree, _ = read_yaml(text, "")
-    return None if tree is None else tree.value
+    return _own(_kept(text)[0])
+
+
+def _read(text: str) -> tuple[Any, bool]:
+    """What a YAML text says, and whether all is well with it."""
+    tree, findings = read_yaml(text, "")
+    return None if tree is None else tree.value, tree is not None and not findings
+
+
+# A page asks for what the same few files say once for each of its fields; a copy takes a thirtieth of reading them.
+_kept = lru_cache(maxsize=32)(_read)
 
 
 def with_value(data: Any, way: Way, value: Any) -> Any:
@@ -90,19 +100,19 @@ def _at(data: Any, way: Way) -> Any:
 
 def edited(text: str, way: Way, value: Any) -> str:
     """The text with a value at this place, or without what stands there; CannotEdit when it must be written anew."""
-    wanted = with_value(data_of(text), way, value)
+    wanted = with_value(_kept(text)[0], way, value)
     return _sure(wanted, lambda: _edited(text, way, value))
 
 
 def inserted(text: str, way: Way, value: Any) -> str:
     """The text with one more entry of a list, at this place; CannotEdit when it must be written anew."""
-    wanted = with_inserted(data_of(text), way, value)
+    wanted = with_inserted(_kept(text)[0], way, value)
     return _sure(wanted, lambda: _inserted(text, way, value))
 
 
 def exchanged(text: str, way: Way, by: int) -> str:
     """The text with one entry of a list exchanged for its neighbour, each with the comments above it."""
-    wanted = moved(data_of(text), way, by)
+    wanted = moved(_kept(text)[0], way, by)
     return _sure(wanted, lambda: _exchanged(text, way, by))
 
 
@@ -111,8 +121,8 @@ def _sure(wanted: Any, make: Callable[[], str]) -> str:
         new = make()
     except (yaml.YAMLError, IndexError, KeyError) as problem:
         raise CannotEdit from problem
-    tree, findings = read_yaml(new, "")
-    if tree is None or findings or tree.value != wanted:
+    said, is_well = _kept(new)
+    if not is_well or said != wanted:
         raise CannotEdit
     return new
 
@@ -129,8 +139,8 @@ def inline(value: Any) -> str:
     if (
         said == said.strip()
         and said.isprintable()
-        and data_of(f"[{said}]") == [said]
-        and data_of(f"k: {said}") == {"k": said}
+        and _read(f"[{said}]")[0] == [said]
+        and _read(f"k: {said}")[0] == {"k": said}
     ):
         return said
     return json.dumps(said, ensure_ascii=False)
