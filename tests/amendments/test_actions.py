@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.amendments.actions import begin, cancel, carry_on, carry_on_now, carry_out_due, plan
 from app.amendments.reads import all_effects, effects, going, totals, version_named
-from app.amendments.rules import SETTLES, Becomes, Verified
+from app.amendments.rules import SETTLES, Becomes, Verified, verified_anew
 from app.amendments.status import State
 from app.amendments.words import effect_in_words
 from app.capture.actions import save_entry
@@ -19,6 +19,7 @@ from app.capture.locks.actions import close_data
 from app.capture.locks.rules import Kind
 from app.capture.reads import ENTRY, entry_of
 from app.capture.verification.actions import verify_items
+from app.capture.verification.rules import State as Verification
 from app.consent.reads import CONSENT
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
@@ -523,3 +524,9 @@ def test_how_many_entries_move_in_source_verification_is_counted_before(
     assert carry_on(session, study_in_use(session, study.code), number, by=ADMINISTRATOR, now=LATER)
     again = totals(session, study_in_use(session, study.code), wanted, place, by=ADMINISTRATOR, now=NOW)
     assert not again.verified, "what was shown has come"
+
+
+def test_what_is_to_be_verified_either_way_does_not_move() -> None:
+    assert verified_anew(Verification.CHANGED, Verification.UNVERIFIED) is None
+    assert verified_anew(Verification.UNVERIFIED, Verification.CHANGED) is None
+    assert verified_anew(Verification.VERIFIED, Verification.UNVERIFIED) is Verified.TO_VERIFY
