@@ -324,6 +324,21 @@ class Here:
         return not self.worded or self.request.query_params.get("words") == "study"
 
     @property
+    def own_words(self) -> str:
+        """What an address says that goes on in the study's own words."""
+        return "?words=study" if self.in_study_words else ""
+
+    @property
+    def other_words(self) -> str | None:
+        """This page in the study's own words, or back in those of its reader; None where they are the same, and where
+        what was typed would be lost on the way.
+        """
+        study = self.the_study
+        if self.request.method != "GET" or study.read_in(self.language).definition is study.own.definition:
+            return None
+        return f"{self.request.url.path}{'' if self.in_study_words else '?words=study'}"
+
+    @property
     def read_study(self) -> StudyInUse:
         """The study in the words of whoever reads: what is shown, and never what is written down."""
         return self.the_study.own if self.in_study_words else self.the_study.read_in(self.language)

@@ -71,6 +71,8 @@ class Viewer:
     theme_url: str = "/theme"
     sign_out_url: str = "/sign-out"
     account_url: str = ""
+    other_words: str | None = None
+    in_study_words: bool = False
 
 
 def page(

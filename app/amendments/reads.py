@@ -5,7 +5,7 @@ What going over would mean is worked out on a reading session; nothing here writ
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -16,12 +16,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Session
 
 from app.amendments.models import SiteVersion
-from app.amendments.rules import Becomes, Changed, judged_anew
+from app.amendments.rules import Becomes, Changed, Verified, judged_anew, verified_anew
 from app.amendments.status import State
 from app.capture.double.reads import has_withheld, is_withheld
 from app.capture.locks.reads import covered
 from app.capture.reads import CASEBOOK, ENTRY, SCREENING_ROW, Filled, answers_from, entry_columns, entry_state
 from app.capture.rules import EntryState, judge_stored
+from app.capture.verification.reads import moved_by
 from app.consent.reads import CONSENT, holds
 from app.consent.rules import valid_document
 from app.foundation import clock, paging
@@ -295,7 +296,9 @@ def _says(document: ColumnElement[Any], at: AtRisk, kind: str) -> ColumnElement[
 
 @dataclass(frozen=True)
 class Effect:
-    """What going over would mean for one participant. `outside` are booked visits that would lie outside the window."""
+    """What going over would mean for one participant. `outside` are booked visits that would lie outside the window;
+    `verified` is how many entries stand elsewhere by what is compared with its source.
+    """
 
     participant: str
     site: str
@@ -305,10 +308,11 @@ class Effect:
     outside: tuple[str, ...] = ()
     owes: str | None = None
     casebook_signed: bool = False
+    verified: Mapping[Verified, int] = field(default_factory=dict)
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.visits or self.kept or self.entries or self.owes)
+        return not (self.visits or self.kept or self.entries or self.owes or self.verified)
 
     @property
     def breaks_casebook(self) -> bool:
@@ -329,6 +333,7 @@ class Totals:
     casebooks: int = 0
     owing: int = 0
     outside: int = 0
+    verified: Counter[Verified] = field(default_factory=Counter)
 
     def add(self, effect: Effect) -> None:
         """Count one more."""
@@ -341,6 +346,7 @@ class Totals:
         self.casebooks += effect.breaks_casebook
         self.owing += effect.owes is not None
         self.outside += len(effect.outside)
+        self.verified.update(effect.verified)
 
 
 def totals(
@@ -452,6 +458,7 @@ def _effects(
     booked = _booked(session, ids, site) if any(moved.values()) else {}
     entries = _entries_changed(session, old, new, ids, site, by, now)
     owing = _owing(session, old.definition, new.definition, ids, site, on)
+    verified = _verified(session, old, new, ids)
     signed = {row.id for row in rows if row.casebook_signed}
     found = []
     for each in people:
@@ -473,6 +480,7 @@ def _effects(
                 outside=outside,
                 owes=owing.get(each.id),
                 casebook_signed=each.id in signed,
+                verified=verified.get(each.id, {}),
             )
         )
     return found
@@ -568,6 +576,15 @@ def _judged(old: Study, new: Study, entry: EntryState, answers: Any, local: date
         judgements.append(judge_stored(study, form, entry, answers=answers, now=local))
     assert form is not None
     return judged_anew(entry.visit, form, entry.values, *judgements, is_signed=entry.is_signed)
+
+
+def _verified(session: Session, old: StudyInUse, new: StudyInUse, ids: Sequence[int]) -> dict[int, Counter[Verified]]:
+    """Of how many entries of these participants something else is compared with its source."""
+    found: dict[int, Counter[Verified]] = {}
+    for each in moved_by(session, new, old.definition, ids):
+        if becomes := verified_anew(each.before, each.state):
+            found.setdefault(each.participant_id, Counter())[becomes] += 1
+    return found
 
 
 def _owing(session: Session, old: Study, new: Study, ids: Sequence[int], site: SiteRow, on: date) -> dict[int, str]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from app.amendments.status import State
 from app.capture.checks import Judgement
+from app.capture.verification.rules import State as Verification
 from app.foundation.errors import FieldProblem
 from app.foundation.words import day_in_words, text_problems
 from app.studies.definition import Instrument, ItemType
@@ -110,6 +111,23 @@ class Becomes(StrEnum):
     SCORE = "score"  # a score that is computed is another one
     HIDDEN = "hidden"  # an answer that is no longer asked, because of another
     NOT_ASKED = "not_asked"  # the form, or the visit, is not in the new version: the entry stays as it is
+
+
+class Verified(StrEnum):
+    """What becomes of an entry in the list of what is compared with its source, as soon as the version is in force."""
+
+    TO_VERIFY = "to_verify"  # and was not
+    VERIFIED = "verified"  # without anybody looking again: what was left to verify is not asked any more
+    NOT_ASKED = "not_asked"  # nothing of it is to be verified
+
+
+def verified_anew(before: Verification | None, state: Verification | None) -> Verified | None:
+    """What becomes of an entry that stood there and stands here then; None: it is to be verified as it was."""
+    if state is None:
+        return Verified.NOT_ASKED
+    if state is Verification.VERIFIED:
+        return Verified.VERIFIED
+    return Verified.TO_VERIFY if before in (None, Verification.VERIFIED) else None
 
 
 @dataclass(frozen=True)

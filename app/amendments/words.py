@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from app.amendments.reads import Totals
-from app.amendments.rules import Becomes
+from app.amendments.rules import Becomes, Verified
 from app.schedule.replanning.rules import Step
 from app.studies.definition import Study
 
@@ -21,6 +21,20 @@ OF_ENTRIES = {
     Becomes.NOT_ASKED: (
         "one entry stays of a form that is no longer asked there.",
         "{count} entries stay of a form that is no longer asked there.",
+    ),
+}
+OF_VERIFIED = {
+    Verified.TO_VERIFY: (
+        "One entry is to be compared with its source that was not.",
+        "{count} entries are to be compared with their sources that were not.",
+    ),
+    Verified.VERIFIED: (
+        "One entry counts as verified that did not.",
+        "{count} entries count as verified that did not.",
+    ),
+    Verified.NOT_ASKED: (
+        "One entry is no longer compared with its source.",
+        "{count} entries are no longer compared with their sources.",
     ),
 }
 
@@ -62,6 +76,7 @@ def effect_in_words(totals: Totals, old: Study, new: Study, tell: Callable[[str]
             totals.casebooks,
             ("So is the signature of one casebook.", "So are the signatures of {count} casebooks."),
         ),
+        *((totals.verified[what], words) for what, words in OF_VERIFIED.items()),
     ):
         if count:
             said.append(tell(counted(words, count)))
@@ -76,4 +91,6 @@ def _of_people(totals: Totals) -> str:
         )
     if totals.concerned == 1:
         return f"{people} participants: it means something for one."
+    if not totals.concerned:
+        return f"{people} participants: it means nothing for any of them."
     return f"{people} participants: it means something for {concerned}."

@@ -126,7 +126,9 @@ class EntryEffectReply(Reply):
 
 
 class EffectReply(Reply):
-    """What going over would mean for one participant. `outside`: booked visits that would lie outside their window."""
+    """What going over would mean for one participant. `outside`: booked visits that would lie outside their window;
+    `verified`: how many entries stand elsewhere by what is compared with its source.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -138,6 +140,7 @@ class EffectReply(Reply):
                 "entries": [EntryEffectReply.model_config["json_schema_extra"]["example"]],  # type: ignore[index]
                 "owes": "2",
                 "breaks_casebook": False,
+                "verified": {"to_verify": 2},
             }
         }
     )
@@ -149,6 +152,7 @@ class EffectReply(Reply):
     entries: list[EntryEffectReply]
     owes: str | None
     breaks_casebook: bool
+    verified: dict[Literal["to_verify", "verified", "not_asked"], int]
 
 
 class GoingReply(Reply):
@@ -328,6 +332,7 @@ def _effect(each: Effect, *, entries: bool) -> EffectReply:
         entries=[EntryEffectReply.model_validate(one) for one in each.entries] if entries else [],
         owes=each.owes,
         breaks_casebook=each.breaks_casebook,
+        verified={what.value: count for what, count in each.verified.items()} if entries else {},
     )
 
 

@@ -461,13 +461,14 @@ REFUSED: Mapping[str, str] = {
 """Of each action that can be refused, that it was."""
 
 
+OPENED = "envelope.opened"  # what for is said by the door or the page that has it opened
 OWN_REASONS = frozenset({NO_LONGER_ASKED, COMPUTED_AGAIN, CHANGED_BY_LINK})
 """Why something was changed, where the program says it and nobody else."""
 
 
 def is_own_reason(action: str, why: str | None) -> bool:
     """Whether the program says why it was done, to be told in the language of the reader, and nobody typed it."""
-    return why in OWN_REASONS or action.endswith("_refused")
+    return why in OWN_REASONS or action.endswith("_refused") or action == OPENED
 
 
 def act_in_words(action: str, gettext: Gettext) -> str:

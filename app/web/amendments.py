@@ -8,7 +8,7 @@ from app.amendments import actions, reads
 from app.amendments.reads import Effect, Going, Totals, VersionRow
 from app.amendments.rules import Becomes, why_not_cancel
 from app.amendments.status import State
-from app.amendments.words import OF_ENTRIES, effect_in_words
+from app.amendments.words import OF_ENTRIES, OF_VERIFIED, counted, effect_in_words
 from app.dependencies import ChangeInStudy, Here, PageInStudy
 from app.foundation.errors import Invalid, NotFound, Refused
 from app.people.access import may, require
@@ -317,6 +317,7 @@ def _line(each: Effect, old: Study, new: Study, *, entries: bool) -> dict[str, A
         "kept": [visit(code) for code in each.kept],
         "owes": each.owes,
         "breaks_casebook": each.breaks_casebook,
+        "verified": [counted(OF_VERIFIED[what], number) for what, number in each.verified.items()] if entries else [],
         "entries": [
             (
                 f"{visit(one.visit)}, {_form(old, new, one.instrument)}",

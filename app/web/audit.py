@@ -16,7 +16,7 @@ from app.audit.reads import AuditFilter, entries
 from app.audit.rules import SEALED, instant_text, is_sealed
 from app.audit.signing import log_keys
 from app.audit.verify import Verification, verify
-from app.casebook.log import CODES, NAMES_OF
+from app.casebook.log import CODES, CODES_OF, NAMES_OF, OF_VISITS
 from app.dependencies import ChangeInStudy, Here, PageInStudy, database_of
 from app.foundation import paging
 from app.foundation.errors import FieldProblem, Invalid
@@ -425,8 +425,10 @@ def _said(value: object, item: Item | None, reader: _Reader, kind: str = "", nam
         return f"{text[:12]}…"
     if name == MEANING:
         return sentence(text, reader.language, reader.names)
-    if text in CODES.get(kind, {}):
-        return gettext(CODES[kind][text])
+    if text in (codes := CODES_OF.get(name, CODES.get(kind, {}))):
+        return gettext(codes[text])
+    if name in OF_VISITS and (visit := study.visit(text)):
+        return visit.label
     labelled = study.safety.deviations if kind == "deviation" else study.withdrawal_levels
     label = next((each.label for each in labelled if each.code == text), None)
     if label is not None:

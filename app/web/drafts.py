@@ -777,7 +777,7 @@ def _imagined(here: Here, found: Draft, instrument: str) -> Imagined:
         raise NotFound
     at = next((visit for visit in study.visits if instrument in visit.instruments), None)
     if at is None:  # at screening, or not asked anywhere yet
-        at = Visit(code=SPOT, label="", kind=VisitKind.BASELINE, day=0, window=Window(before=0, after=0))
+        at = Visit(code=SPOT, label=form.label, kind=VisitKind.BASELINE, day=0, window=Window(before=0, after=0))
     around = here.study
     imagined = (
         replace(around, definition=study, others={}) if around is not None else StudyInUse(0, study.code, 0, study)

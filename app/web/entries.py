@@ -175,7 +175,7 @@ class Spot:
     @property
     def words(self) -> str:
         """What an address says that goes on in the study's own words."""
-        return "?words=study" if self.here.in_study_words else ""
+        return self.here.own_words
 
     @property
     def is_worded(self) -> bool:

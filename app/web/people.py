@@ -16,6 +16,7 @@ from app.audit.software import installed
 from app.dependencies import ChangeAnywhere, Here, PageAnywhere, database_of, require_password
 from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.people import actions, reads
 from app.people.access import require
 from app.people.permissions import Permission, Role
@@ -108,9 +109,9 @@ def add(here: ChangeAnywhere) -> Response:
 
 def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more: object) -> Response:
     studies = [study for study in all_studies(here.session) if study.id is not None]
-    places = [("", "")]
+    places, gettext = [("", "")], translations(here.language).gettext
     for study in studies:
-        places.append((study.code, f"{study.code}: all sites"))
+        places.append((study.code, f"{study.code}: {gettext('all sites')}"))
         places += [
             (f"{study.code}/{site.code}", f"{study.code}: {site.name}")
             for site in reads.sites_of(here.session, study.id or 0)
@@ -118,7 +119,7 @@ def _show(here: Here, person: reads.PersonRow, *, status_code: int = 200, **more
     values: dict[str, object] = {
         "person": person,
         "rights": reads.memberships_of(here.session, person.id, ended=True),
-        "roles": [(role.value, role.replace("_", " ")) for role in Role],
+        "roles": [(role.value, here.tell(role.replace("_", " ").capitalize())) for role in Role],
         "places": places[1:],
         "chosen_role": here.value("role"),
         "chosen_place": here.value("place"),

@@ -224,6 +224,8 @@ def viewer_of(here: Here, *, sites: Sequence[tuple[str, str, str]] | None = None
         search_url=f"/{study.code}/participants" if study and may(actor, Permission.PARTICIPANT_READ) else "",
         site_url=f"/{study.code}/site" if study else "",
         account_url="/account",
+        other_words=here.other_words if study else None,
+        in_study_words=here.in_study_words,
     )
 
 

@@ -10,13 +10,16 @@ from sqlalchemy import text, update
 from sqlmodel import Session
 
 from app.amendments.actions import begin, cancel, carry_on, carry_on_now, carry_out_due, plan
-from app.amendments.reads import all_effects, effects, going, version_named
-from app.amendments.rules import SETTLES, Becomes
+from app.amendments.reads import all_effects, effects, going, totals, version_named
+from app.amendments.rules import SETTLES, Becomes, Verified, verified_anew
 from app.amendments.status import State
+from app.amendments.words import effect_in_words
 from app.capture.actions import save_entry
 from app.capture.locks.actions import close_data
 from app.capture.locks.rules import Kind
-from app.capture.reads import entry_of
+from app.capture.reads import ENTRY, entry_of
+from app.capture.verification.actions import verify_items
+from app.capture.verification.rules import State as Verification
 from app.consent.reads import CONSENT
 from app.foundation.database import Database
 from app.foundation.errors import Invalid, NotAllowed, NotFound, Refused
@@ -475,3 +478,55 @@ def test_what_is_to_be_verified_follows_site_by_site(session: Session, study: St
     assert stands() == {"north": "unverified", "south": "unverified"}
     assert carry_on(session, study_in_use(session, study.code), number, by=ADMINISTRATOR, now=LATER)
     assert stands() == {"north": None, "south": "unverified"}, "the other site works under the first version"
+
+
+ONE_ITEM = {"verification": "named", "to_verify": [{"instrument": "pain", "items": ["pain_nrs"]}]}
+
+
+@pytest.mark.requirement("CON-10", "E6-9")
+@pytest.mark.parametrize(
+    ("before", "after", "verified", "becomes", "said"),
+    [
+        ("none", "all", [], Verified.TO_VERIFY, "One entry is to be compared with its source that was not."),
+        (
+            ONE_ITEM,
+            "all",
+            ["pain_nrs"],
+            Verified.TO_VERIFY,
+            "One entry is to be compared with its source that was not.",
+        ),
+        ("all", ONE_ITEM, ["pain_nrs"], Verified.VERIFIED, "One entry counts as verified that did not."),
+        ("all", "none", ["pain_nrs"], Verified.NOT_ASKED, "One entry is no longer compared with its source."),
+        ("all", ONE_ITEM, ["pain_days"], None, ""),
+    ],
+)
+def test_how_many_entries_move_in_source_verification_is_counted_before(
+    session: Session, before: Any, after: Any, verified: list[str], becomes: Verified | None, said: str
+) -> None:
+    first_says, then_says = (each if isinstance(each, dict) else {"verification": each} for each in (before, after))
+    study = mini_study(session, **first(oversight=first_says))
+    one, in_error = enrolled(session, study), enrolled(session, study)
+    monitor = person(session, study, "monitor", site_code="north")
+    for each in (one, in_error) if verified else ():
+        verify_items(
+            session, study, each, visit="baseline", instrument="pain", items=verified, version=1, by=monitor, now=NOW
+        )
+    session.execute(
+        update(ENTRY).where(ENTRY.c.participant_id == in_error.id).values(in_error_at=NOW, in_error_by="noor")
+    )
+    now_in_use = loaded(session, study, amended(oversight=then_says))
+    place, wanted = site_row(session, study), version_named(session, now_in_use, "2", by=ADMINISTRATOR)
+    shown = totals(session, now_in_use, wanted, place, by=ADMINISTRATOR, now=NOW)
+    assert shown.verified == ({becomes: 1} if becomes else {}), "what is in error counts nowhere"
+    words = effect_in_words(shown, study.definition, wanted.definition)
+    assert [each for each in words if "source" in each or "verified" in each] == ([said] if said else [])
+    (number,) = planned(session, now_in_use)
+    assert carry_on(session, study_in_use(session, study.code), number, by=ADMINISTRATOR, now=LATER)
+    again = totals(session, study_in_use(session, study.code), wanted, place, by=ADMINISTRATOR, now=NOW)
+    assert not again.verified, "what was shown has come"
+
+
+def test_what_is_to_be_verified_either_way_does_not_move() -> None:
+    assert verified_anew(Verification.CHANGED, Verification.UNVERIFIED) is None
+    assert verified_anew(Verification.UNVERIFIED, Verification.CHANGED) is None
+    assert verified_anew(Verification.VERIFIED, Verification.UNVERIFIED) is Verified.TO_VERIFY

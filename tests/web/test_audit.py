@@ -95,10 +95,11 @@ def test_why_is_told_in_the_language_of_the_reader_only_where_the_program_says_i
                 ("entry.corrected", "Computed again."),
                 ("entry.save_refused", "This study does not randomise. Go on with the visits."),
                 ("participant.withdrawn", "This study does not randomise. Go on with the visits."),
+                ("envelope.opened", "Proofs of allocations"),
             )
         )
     ]
-    assert [each["is_own"] for each in told(lines, definition(), "UTC", "en")] == [True, False, True, False]
+    assert [each["is_own"] for each in told(lines, definition(), "UTC", "en")] == [True, False, True, False, True]
     with world.database.writing() as session:
         for why in (COMPUTED_AGAIN, "Computed again"):
             change = Change("entry.corrected", "M-001", "entry/baseline/pain", why=why)
@@ -172,7 +173,7 @@ def test_the_log_is_told_in_words(world):
     assert "Pain, past week 5" in said
     assert "M-001 · Screening answered" in said
     assert "Age 44 years" in said
-    assert "Verdicts all 3 in favour" in said
+    assert "Criteria all 3 in favour" in said
     assert "coordinator_north, coordinator" in said
     assert "Lovelace" not in said
     assert "Given name sealed" in said
@@ -408,6 +409,36 @@ def test_what_changed_is_told_in_the_language_of_the_reader() -> None:
     ((name, _, new),) = line["changes"]
     assert name == "Bedeutung"
     assert str(new).startswith("Ich habe")
+
+
+@pytest.mark.parametrize(
+    ("about", "new", "said"),
+    [
+        (
+            ("link.given", "link/baseline"),
+            {"purpose": "questions", "about": "baseline"},
+            [("Wofür es ist", "Fragen einer Visite"), ("Betrifft", "Baseline")],
+        ),
+        (
+            ("entry.entered_twice", "double/baseline/pain"),
+            {"compared": 2, "differing": 1, "state": "to_reconcile"},
+            [("Verglichen", "2"), ("Abweichend", "1"), ("Zustand", "Abzustimmen")],
+        ),
+        (
+            ("appointment.booked", "appointment/1"),
+            {"status": "booked", "visit": "week18"},
+            [("Status", "Gebucht"), ("Visite", "Week 18")],
+        ),
+        (("deviation.found", "deviation/1"), {"rule": "missed"}, [("Regel", "Versäumte Visite")]),
+    ],
+)
+def test_names_and_codes_of_ours_are_told_in_the_language_of_the_reader(
+    about: tuple[str, str], new: dict[str, object], said: list[tuple[str, str]]
+):
+    entry: dict[str, Any] = dict.fromkeys(("username", "role", "participant", "item", "why", "request_id"), "")
+    entry |= {"at": clock.now(), "action": about[0], "subject": about[1], "old": None, "new": json.dumps(new)}
+    (line,) = told([entry], definition(), "UTC", "de")
+    assert [(name, after) for name, _, after in line["changes"]] == said
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,10 @@ def test_before_the_end_the_page_says_why_and_opens_nothing(shared_database: Dat
     reply = browser.get(f"{ADDRESS}.pdf")
     assert reply.status_code == 409
     assert world.log()[len(before) :] == ["blinding.report_refused"]
+    browser.client.headers.update({"Accept-Language": "de"})
+    german = browser.soup(ADDRESS).get_text()
+    assert "Recruitment is still open" not in german
+    assert "Rekrutierung" in german
 
 
 def test_a_study_that_asks_for_no_guess_says_how_to_ask(shared_database: Database):

@@ -131,6 +131,14 @@ def test_a_form_is_previewed_with_its_skip_logic_and_nothing_is_kept(world: Worl
     assert world.log() == before
 
 
+def test_a_form_that_no_visit_asks_is_previewed_too(world: World):
+    administrator = world.browser("administrator", site_code=None)
+    draft = _made(administrator, start="version:1")
+    (screening,) = administrator.soup(draft).select(f"a[href='{draft}/preview/prescreen']")
+    assert screening.get_text(strip=True) in words(administrator.soup(str(screening["href"])))
+    assert administrator.send(f"{screening['href']}/look", {"age": "40"}).status_code == 200
+
+
 def test_expressions_are_judged_as_they_are_typed_in_the_words_of_a_save(world: World):
     administrator = world.browser("administrator", site_code=None)
     draft = _made(administrator, start="version:1")

@@ -340,3 +340,11 @@ def test_the_page_of_the_installation_lists_the_versions_that_were_installed(wor
             software.record_installed(session, by=administrator.actor, now=clock.now())
     page = administrator.get("/people/installation").text
     assert 0 < page.index("0.9.2") < page.index("0.9.1")
+
+
+def test_roles_and_places_are_named_in_the_language_of_the_reader(world: World, administrator: Browser):
+    administrator.client.headers.update({"Accept-Language": "de"})
+    link = administrator.soup("/people").select("a[href^='/people/']")[-1]
+    page = administrator.soup(str(link["href"]))
+    assert "Datenmanagement" in {each.get_text() for each in page.select("select[name=role] option")}
+    assert "mini: alle Prüfzentren" in {each.get_text() for each in page.select("select[name=place] option")}

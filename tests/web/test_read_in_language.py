@@ -177,6 +177,31 @@ def test_a_form_can_be_read_as_the_study_words_it(world: World) -> None:
     assert "words=study" not in _in(world, "en").get(url).text
 
 
+@pytest.mark.parametrize(
+    "page", ["new", "{code}", "{code}/visits/baseline", "{code}/screening", "{code}/screening/correction"]
+)
+def test_what_else_is_read_beside_paper_leads_to_the_words_of_the_study_and_back(world: World, page: str) -> None:
+    url = f"/mini/participants/{page.format(code=world.consented().code)}"
+    browser = _in(world, "de")
+    worded = browser.get(url)
+    assert "«" in worded.text
+    assert f'href="{url}?words=study"' in worded.text
+    own = browser.get(f"{url}?words=study")
+    assert "«" not in own.text
+    assert f'href="{url}"' in own.text
+    assert "words=study" not in _in(world, "en").get(url).text
+
+
+def test_somebody_is_screened_in_the_words_of_the_study_until_it_is_sent(world: World) -> None:
+    url = "/mini/participants/new?words=study"
+    browser = _in(world, "de")
+    (action,) = {str(each["action"]) for each in browser.soup(url).select("form[action*='/participants/new']")}
+    assert action == url
+    wrong = browser.send(url, {**browser.form(url, "/mini/participants/new"), "age": "200"})
+    assert wrong.status_code == 422
+    assert "«" not in wrong.text
+
+
 def test_a_refusal_is_read_in_the_words_of_the_reader_and_logged_in_those_of_the_study(world: World) -> None:
     code = world.consented().code
     browser, url = _in(world, "de"), f"/mini/participants/{code}/randomise"

@@ -1,6 +1,5 @@
 """Was an answer compared with its source? A monitor marks it as verified; a later change ends that, and says so."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -10,12 +9,11 @@ from sqlalchemy import Integer, bindparam, select, update
 from sqlmodel import Session
 
 from app.audit.actions import Change, record
-from app.capture.groups import cells_of
 from app.capture.locks.reads import refuse_locked
 from app.capture.reads import ENTRY, entry_of
 from app.capture.rules import IN_ERROR, EntryState, canonical, form_name
-from app.capture.verification.rules import CHANGED, State, is_verified, since, state_of
-from app.foundation.database import KINDS, among
+from app.capture.verification.reads import moved_by
+from app.capture.verification.rules import CHANGED, State, is_verified, state_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.models import Participant
 from app.people.access import Actor, require
@@ -24,16 +22,6 @@ from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 
 _UPDATE = update(ENTRY).where(ENTRY.c.id == bindparam("entry_id", type_=Integer))
-_OF_MANY = {
-    kind: select(
-        *(ENTRY.c[name] for name in ("id", "visit", "instrument", "verified", "verification")),
-        ENTRY.c["values"].label("answers"),
-    )
-    .where(among(ENTRY.c.participant_id, kind))
-    .order_by(ENTRY.c.id)
-    .with_for_update()
-    for kind in KINDS
-}
 _HELD = select(ENTRY.c.id).where(ENTRY.c.id == bindparam("entry_id", type_=Integer)).with_for_update()
 
 
@@ -105,18 +93,10 @@ def follow_study(session: Session, study: StudyInUse, old: Study, participants: 
 
     Nothing is verified or taken back by that, so the log says no more than that the version came into force.
     """
-    new = study.definition
-    if (old.oversight.verification, old.oversight.to_verify) == (new.oversight.verification, new.oversight.to_verify):
-        return
-    moved = []
-    for row in session.execute(_OF_MANY[session.get_bind().dialect.name], {"ids": list(participants)}).all():
-        values, verified = cells_of(json.loads(row.answers)), json.loads(row.verified)
-        wanted = new.items_to_verify(row.visit, row.instrument)
-        state = state_of(values, verified, wanted)
-        if state != row.verification:
-            moved.append({"entry_id": row.id, "verification": state, "verified_at": since(values, verified, wanted)})
+    moved = moved_by(session, study, old, participants, hold=True)
     if moved:
-        session.connection().execute(_UPDATE, moved)
+        rows = [{"entry_id": each.id, "verification": each.state, "verified_at": each.since} for each in moved]
+        session.connection().execute(_UPDATE, rows)
 
 
 def after_change(entry: EntryState, moved: Collection[str]) -> tuple[Mapping[str, dict[str, Any]], list[Change]]:

@@ -1,7 +1,7 @@
 """What is to be verified? A page of entries at my sites by where they stand, and how many there are in all."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,12 +16,13 @@ from app.capture.locks.reads import LOCK
 from app.capture.locks.rules import Kind
 from app.capture.reads import ENTRY, PARTICIPANT, QUERY, SITE
 from app.capture.rules import form_name
-from app.capture.verification.rules import CHANGED, Counted, Entries, Place, State, is_wanted
+from app.capture.verification.rules import CHANGED, Counted, Entries, Place, State, is_wanted, since, state_of
 from app.foundation import paging
-from app.foundation.database import among, document
+from app.foundation.database import KINDS, among, document
 from app.foundation.errors import FieldProblem, Invalid
 from app.people.access import Actor, require, sites_for
 from app.people.permissions import Permission
+from app.studies.definition import Study
 from app.studies.in_use import StudyInUse
 
 MOST_SITES = 20
@@ -253,3 +254,55 @@ def _line(study: StudyInUse, row: Mapping[str, Any]) -> Line:
         has_query=bool(row["has_query"]),
         is_locked=bool(row["is_locked"]),
     )
+
+
+# What an amendment moves
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An entry that stands elsewhere once another version says what is verified, and since when all of it is."""
+
+    id: int
+    participant_id: int
+    before: State | None
+    state: State | None
+    since: datetime | None
+
+
+_OF_MANY = {
+    kind: select(
+        *(ENTRY.c[name] for name in ("id", "participant_id", "visit", "instrument", "verified", "verification")),
+        ENTRY.c["values"].label("answers"),
+    )
+    .where(among(ENTRY.c.participant_id, kind))
+    .order_by(ENTRY.c.id)
+    for kind in KINDS
+}
+
+
+def moved_by(
+    session: Session, study: StudyInUse, old: Study, participants: Collection[int], *, hold: bool = False
+) -> list[Moved]:
+    """The entries of these participants that stand elsewhere by what `study` has verified, which comes after `old`.
+
+    Those that the list has; with `hold` every one, and until the transaction ends nobody else changes them. No
+    statement where both versions have the same verified.
+    """
+    new = study.definition
+    if (old.oversight.verification, old.oversight.to_verify) == (new.oversight.verification, new.oversight.to_verify):
+        return []
+    query = _OF_MANY[session.get_bind().dialect.name]
+    if hold:
+        query = query.with_for_update()
+    else:
+        query = query.join(PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id).where(*_standing(study))
+    moved = []
+    for row in session.execute(query, {"ids": list(participants)}).all():
+        values, verified = cells_of(document(row.answers)), document(row.verified)
+        wanted = new.items_to_verify(row.visit, row.instrument)
+        state = state_of(values, verified, wanted)
+        if state != row.verification:
+            before = State(row.verification) if row.verification else None
+            moved.append(Moved(row.id, row.participant_id, before, state, since(values, verified, wanted)))
+    return moved
