@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Select, String, bindparam, func, select, tuple_
+from sqlalchemy import Date, Integer, Select, String, bindparam, func, select, tuple_
 from sqlmodel import Session
 
 from app.foundation import paging
@@ -127,6 +127,35 @@ def planned_visits(session: Session, participant_id: int) -> list[ParticipantVis
     return [visit for visit in visits_of(session, participant_id) if visit.status == VisitStatus.PLANNED]
 
 
+# Built once: putting a SELECT together takes longer than running it.
+_OPEN = (
+    select(
+        VISIT.c.id,
+        VISIT.c.participant_id,
+        PARTICIPANT.c.code.label("participant_code"),
+        PARTICIPANT.c.status.label("participant_status"),
+        PARTICIPANT.c.site_id,
+        SITE.c.code.label("site_code"),
+        VISIT.c.code,
+        VISIT.c.kind,
+        VISIT.c.target_on,
+        VISIT.c.opens_on,
+        VISIT.c.closes_on,
+        VISIT.c.version,
+        VISIT.c.status,
+        VISIT.c.held_on,
+    )
+    .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
+    .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
+    .where(
+        VISIT.c.study_id == bindparam("study_id", type_=Integer),
+        VISIT.c.status == VisitStatus.PLANNED,
+        VISIT.c.target_on <= bindparam("latest", type_=Date),
+        VISIT.c.opens_on <= bindparam("until", type_=Date),
+    )
+)
+
+
 def visits_due(
     session: Session,
     study: StudyInUse,
@@ -144,33 +173,7 @@ def visits_due(
     until = until or today
     # A window opens at most this long before its target: a bound that lets the index end the search early.
     longest = max((visit.window.before for plan in study.definitions for visit in plan.visits), default=0)
-    query = (
-        select(
-            VISIT.c.id,
-            VISIT.c.participant_id,
-            PARTICIPANT.c.code.label("participant_code"),
-            PARTICIPANT.c.status.label("participant_status"),
-            PARTICIPANT.c.site_id,
-            SITE.c.code.label("site_code"),
-            VISIT.c.code,
-            VISIT.c.kind,
-            VISIT.c.target_on,
-            VISIT.c.opens_on,
-            VISIT.c.closes_on,
-            VISIT.c.version,
-            VISIT.c.status,
-            VISIT.c.held_on,
-        )
-        .join(PARTICIPANT, PARTICIPANT.c.id == VISIT.c.participant_id)
-        .join(SITE, SITE.c.id == PARTICIPANT.c.site_id)
-        .where(
-            VISIT.c.study_id == study.id,
-            VISIT.c.status == VisitStatus.PLANNED,
-            VISIT.c.target_on <= until + timedelta(days=longest),
-            VISIT.c.opens_on <= until,
-            at_their_sites(by, permission),
-        )
-    )
+    query = _OPEN.where(at_their_sites(by, permission))
     if kinds is not None:
         query = query.where(VISIT.c.kind.in_([kind.value for kind in kinds]))
     backwards = False
@@ -180,7 +183,8 @@ def visits_due(
         position = tuple_(*_position(key))
         query = query.where(here < position if backwards else here > position)
     order = [one.desc() if backwards else one.asc() for one in (VISIT.c.target_on, VISIT.c.id)]
-    found = session.execute(query.order_by(*order).limit(size + 1)).all()
+    wanted = {"study_id": study.id, "until": until, "latest": until + timedelta(days=longest)}
+    found = session.execute(query.order_by(*order).limit(size + 1), wanted).all()
     page = paging.page_of(
         found, size, lambda row: (row.target_on.isoformat(), row.id), cursor=cursor, backwards=backwards
     )
