@@ -370,3 +370,31 @@ def why_not_timezone(name: str) -> str | None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return "There is no such time zone. Use a name like Australia/Sydney."
     return None
+
+
+# By what a browser says of itself, the most special first: Edge says that it is Chrome, and Chrome that it is Safari.
+_BROWSERS = {
+    "Edg": "Edge",
+    "OPR/": "Opera",
+    "SamsungBrowser/": "Samsung Internet",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "Chrome/": "Chrome",
+    "CriOS/": "Chrome",
+    "Safari/": "Safari",
+}
+_SYSTEMS = {
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "CrOS": "ChromeOS",
+    "Macintosh": "macOS",
+    "Linux": "Linux",
+}
+
+
+def browser_in(said: str) -> tuple[str, str] | None:
+    """The browser and the system that a User-Agent header names; None where either is not known here."""
+    browser, system = (next((names[sign] for sign in names if sign in said), None) for names in (_BROWSERS, _SYSTEMS))
+    return None if browser is None or system is None else (browser, system)

@@ -20,10 +20,11 @@ from app.dependencies import (
     shown_passkey,
 )
 from app.foundation.errors import Invalid, NotFound, Refused
+from app.foundation.languages import translations
 from app.people import actions, reads
 from app.people.access import Actor
 from app.people.permissions import NOT_AT_A_SITE, TABLE, Permission, Role
-from app.people.rules import FEW_RECOVERY_CODES, NOT_FOR_TOKENS
+from app.people.rules import FEW_RECOVERY_CODES, NOT_FOR_TOKENS, browser_in
 from app.people.scopes import PRESETS, grouped, named
 from app.studies.in_use import study_in_use
 from app.studies.reads import all_studies
@@ -45,6 +46,7 @@ def _sitting(here: Here) -> tuple[timedelta, timedelta]:
 def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
     idle, absolute = _sitting(here)
     assert here.signed_in is not None
+    sessions = reads.sessions_of(here.session, here.actor.person_id, now=here.now, idle=idle, absolute=absolute)
     mine = [
         study
         for study in all_studies(here.session)
@@ -54,7 +56,8 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
     tokens = reads.tokens_of(here.session, here.actor.person_id)
     passkeys = reads.passkeys_of(here.session, here.actor.person_id)
     values: dict[str, object] = {
-        "sessions": reads.sessions_of(here.session, here.actor.person_id, now=here.now, idle=idle, absolute=absolute),
+        "sessions": sessions,
+        "browsers": {each.id: _browser(here, each.browser) for each in sessions},
         "this_session": here.signed_in.token_hash.hex(),
         "tokens": tokens,
         "study_options": [(study.code, study.code) for study in mine],
@@ -88,6 +91,14 @@ def _account(here: Here, *, status_code: int = 200, **more: object) -> Response:
         "typed": {},
     }
     return show(here, "account/show.html", status_code=status_code, **{**values, **more})
+
+
+def _browser(here: Here, said: str) -> str:
+    """A browser as its owner knows it; one that is not known here as it calls itself."""
+    gettext, known = translations(here.language).gettext, browser_in(said)
+    if known is not None:
+        return gettext("{browser} on {system}").format(browser=known[0], system=known[1])
+    return said or gettext("Unknown browser")
 
 
 def _sites(here: Here, study_id: int | None) -> list[reads.SiteRow]:

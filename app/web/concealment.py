@@ -148,9 +148,11 @@ def against(said: dict[str, Any], gettext: Gettext) -> list[Row]:
 
 def _made_with(found: dict[str, Any], gettext: Gettext) -> str:
     software = ", ".join(f"{name} {version}" for name, version in (found["software"] or {}).items())
-    generator = found["generator"] or gettext("None: the list was handed in.")
+    if not found["generator"]:
+        return gettext("A list that was handed in")
     custody = gettext("seed escrowed") if found["escrowed_to"] else gettext("seed sealed here alone")
-    return "; ".join((str(found["method"]).replace("_", " "), generator, custody, software))
+    said = (str(found["method"]).replace("_", " "), found["generator"], custody, software)
+    return "; ".join(each for each in said if each)
 
 
 def _act(act: dict[str, Any], gettext: Gettext) -> str:

@@ -18,6 +18,27 @@ NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/131.0.0.0 Safari/537.36", ("Chrome", "Linux")),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/131.0 Safari/537.36 Edg/131.0", ("Edge", "Windows")),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 14.7; rv:132.0) Gecko/20100101 Firefox/132.0", ("Firefox", "macOS")),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Version/18.1 Safari/604.1", ("Safari", "iPhone")),
+        (
+            "(Linux; Android 14) SamsungBrowser/26.0 Chrome/122.0 Safari/537.36",
+            ("Samsung Internet", "Android"),
+        ),
+        ("Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) Chrome/131.0 Safari/537.36", ("Chrome", "ChromeOS")),
+        ("curl/8.5.0", None),
+        ("Chrome/131.0 on something new", None),
+        ("", None),
+    ],
+)
+def test_a_browser_is_known_by_what_it_says_of_itself(said: str, known: tuple[str, str] | None) -> None:
+    assert rules.browser_in(said) == known
+
+
 @pytest.mark.requirement("SEC-24", "SEC-25")
 @pytest.mark.parametrize(
     ("password", "second_factor", "part"),
