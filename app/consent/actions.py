@@ -34,7 +34,7 @@ from app.participants import files
 from app.participants.actions import back_to_screened, day_problems, mark, reason_problems
 from app.participants.identity import open_for, seal_for
 from app.participants.models import Participant
-from app.participants.reads import SITE, held, today_at_site
+from app.participants.reads import SITE, held, hold, today_at_site
 from app.participants.rules.files import MEDIA_TYPES, SCANS, kind_of
 from app.participants.status import Status
 from app.people.access import Actor, require
@@ -255,7 +255,7 @@ def take_back_options(
     if participant.study_id != study.id:
         raise NotFound
     assert participant.id is not None
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     options = options_now(session, consents_of(session, participant.id))
     if not options:
         raise Refused(rules.NO_OPTIONS, **where)
@@ -304,7 +304,7 @@ def restore_option(
     where = {"action": "consent.restore_option", "subject": f"{participant.code}/consent"}
     require(by, Permission.CONSENT_RECORD, site_id=participant.site_id, **where)
     assert participant.id is not None
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     kept = next((one for one in taken_back_of(session, participant.id) if one.id == taken_back_id), None)
     if kept is None:
         raise NotFound
@@ -331,7 +331,7 @@ def withdraw_consent(
     where = {"action": "consent.withdraw", "subject": f"{participant.code}/consent"}
     require(by, Permission.PARTICIPANT_WITHDRAW, site_id=participant.site_id, **where)
     assert participant.id is not None
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     holding = [consent for consent in consents_of(session, participant.id) if rules.stands(consent)]
     if not holding:
         raise Refused("There is no consent to withdraw. Nothing is left to do.", **where)
@@ -456,7 +456,7 @@ def hand_out_copy(
     require(by, Permission.IDENTITY_READ, site_id=participant.site_id, **where)
     if participant.study_id != study.id:
         raise NotFound
-    held(session, consent.participant_id)
+    hold(session, consent.participant_id, "alone")
     consent = _one_of(session, participant, consent_id)  # as it is now that nobody else changes it
     if consent.copy_given_at is not None:
         return consent

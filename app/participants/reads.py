@@ -475,8 +475,9 @@ def today_at_site(session: Session, participant: Participant, now: datetime) -> 
 
 
 def held(session: Session, participant_id: int) -> Standing:
-    """Where the participant stands now, held until the transaction ends: whoever else changes them waits."""
+    """Where the participant stands now, held alone (`hold`) until the transaction ends: whoever changes them waits."""
     row = session.execute(_HELD, {"participant_id": participant_id}).one()
+    _held_here(session)[participant_id] = "alone"
     return Standing(
         Status(row.status),
         row.withdrawal_level,

@@ -16,6 +16,7 @@ from app.participants.reads import (
     ParticipantFilter,
     Sort,
     count_by_status,
+    held,
     hold,
     participant_by_code,
     participants_page,
@@ -132,6 +133,9 @@ def test_whom_a_transaction_holds_is_held_once_until_it_ends(session: Session, s
     assert asks("shared") == 1
     session.commit()
     participant_by_code(session, **code, hold="alone")
+    assert [asks("shared"), asks("alone")] == [0, 0]
+    session.commit()
+    held(session, number)
     assert [asks("shared"), asks("alone")] == [0, 0]
     event.remove(engine, "before_cursor_execute", said)
 

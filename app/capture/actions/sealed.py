@@ -19,7 +19,7 @@ from app.foundation.drawing import NotDrawn, drawing_svg, name_svg, read_strokes
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants import files
 from app.participants.models import Participant
-from app.participants.reads import held as hold_participant
+from app.participants.reads import hold
 from app.participants.rules.files import MEDIA_TYPES, file_name, kind_of, why_not_kept
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -204,7 +204,7 @@ def _refuse_many(session: Session, about: About, asked: Item, sha256: str | None
 
     What stands cannot be taken away again, so the limit is on what was ever kept; the very same file is no other.
     """
-    hold_participant(session, about.participant_id)  # many at once are counted one after the other
+    hold(session, about.participant_id, "alone")  # many at once are counted one after the other
     if sha256 and files.kept(session, about.participant_id, FILE_PURPOSE, [sha256]):
         return
     kept = select(func.count()).where(

@@ -18,7 +18,7 @@ from app.participants.links import actions as links
 from app.participants.links.reads import LINK
 from app.participants.links.rules import DAYS, MOST_DAYS, Purpose
 from app.participants.models import Participant
-from app.participants.reads import held
+from app.participants.reads import hold
 from app.participants.rules.status import withdrawal_level
 from app.people.access import Actor
 from app.people.permissions import Permission, holders
@@ -183,7 +183,7 @@ def _can_answer(session: Session, study: StudyInUse, row: Asked, rule: Reminder,
 def _send(session: Session, study: StudyInUse, one: Due, address: str, now: datetime) -> bool:
     """Make a link and queue it; whether it is new."""
     row = one.row
-    held(session, row.participant_id)
+    hold(session, row.participant_id, "alone")
     made = exists().where(
         LINK.c.participant_id == row.participant_id, LINK.c.purpose == Purpose.QUESTIONS, LINK.c.about == row.visit
     )

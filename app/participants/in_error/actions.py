@@ -13,7 +13,7 @@ from app.mail.actions import queue
 from app.participants.in_error.reads import InError, records_of
 from app.participants.in_error.rules import LABELS, OVERTAKEN, Reason, record_problems, why_not_record
 from app.participants.models import Participant
-from app.participants.reads import IN_ERROR, held, today_at_site
+from app.participants.reads import IN_ERROR, hold, today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission, Role
 from app.people.reads import people_to_tell, sites_of
@@ -49,7 +49,7 @@ def record_in_error(
     if reason_not := why_not_record(participant.code, participant.randomised_on):
         raise Refused(reason_not, **where)
     assert participant.randomised_on is not None
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     records = records_of(session, participant.id)
     last = records[-1] if records else None
     should = {code: level for code, level in (should_have_been or {}).items() if level}

@@ -17,7 +17,7 @@ from app.foundation.partial_dates import days_of
 from app.foundation.words import text_problems
 from app.participants.identity import PARTICIPANT
 from app.participants.models import Participant
-from app.participants.reads import held, today_at_site
+from app.participants.reads import hold, today_at_site
 from app.people.access import Actor, require
 from app.people.permissions import Permission
 from app.safety.events.clocks import settle
@@ -89,7 +89,7 @@ def report(
     problems = problems or arm_problems(study.definition, by, _texts(said), confirmed)
     if problems:
         raise Invalid(problems)
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     stored = _stored(said)
     earlier = session.execute(
         select(EVENT.c.id)

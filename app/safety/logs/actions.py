@@ -13,7 +13,7 @@ from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Ref
 from app.foundation.words import text_problems
 from app.participants.actions import mark, put_back
 from app.participants.models import Participant
-from app.participants.reads import held, today_at_site
+from app.participants.reads import held, hold, today_at_site
 from app.participants.status import Status
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -139,7 +139,7 @@ def _keep(
         problems = problems + text_problems("why", why, "Say why this line is changed.", 2000)
     if problems := problems or arm_problems(study.definition, by, {**texts, "why": why}, confirmed):
         raise Invalid(problems)
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     of_them = table.c.participant_id == participant.id
     if line is None:
         same = [table.c[name] == value for name, value in said.items()]

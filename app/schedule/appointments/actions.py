@@ -18,7 +18,7 @@ from app.foundation.database import keys_of
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.participants.actions import reason_problems
 from app.participants.models import Participant
-from app.participants.reads import SITE, held
+from app.participants.reads import SITE, held, hold
 from app.participants.rules import why_not_after_death
 from app.people.access import Actor, require
 from app.people.permissions import Permission
@@ -396,7 +396,7 @@ def _changeable(
     if reason := rules.why_not_with(row.kind, by, participant.site_id):
         raise Refused(reason, **where)
     # Whoever withdraws the participant holds them too, and then cancels this: nobody waits for the other in a circle.
-    held(session, participant.id)
+    hold(session, participant.id, "alone")
     return _as_kept(session, participant.id, number), where
 
 
