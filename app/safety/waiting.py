@@ -55,9 +55,11 @@ class Waiting:
 def waiting_for(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     """What waits for this person at their sites."""
     query = _waiting(
-        *(sites_for(by, permission) for permission in (Permission.SAFETY_READ, Permission.EVENT_REVIEW)),
-        *(sites_for(by, permission) for permission in (Permission.DEVIATION_SIGN, Permission.DATA_UNLOCK)),
-        to_judge=sites_for(by, Permission.EVENT_JUDGE) if by.blinded else frozenset(),
+        read=sites_for(by, Permission.SAFETY_READ),
+        judge=sites_for(by, Permission.EVENT_JUDGE) if by.blinded else frozenset(),
+        review=sites_for(by, Permission.EVENT_REVIEW),
+        sign=sites_for(by, Permission.DEVIATION_SIGN),
+        unlock=sites_for(by, Permission.DATA_UNLOCK),
         only_serious=study.definition.safety.review == "serious",
     )
     found = session.execute(query, {"study_id": study.id, "username": by.username}).all()
@@ -70,7 +72,7 @@ def waiting_for(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
 
 @lru_cache(maxsize=64)  # putting it together takes longer than running it
 def _waiting(
-    read: Sites, review: Sites, sign: Sites, unlock: Sites, *, to_judge: Sites, only_serious: bool
+    *, read: Sites, judge: Sites, review: Sites, sign: Sites, unlock: Sites, only_serious: bool
 ) -> CompoundSelect[Any]:
     """The deaths, then the numbers of what is to judge, review, sign and unlock, each at these sites."""
     mine = (
@@ -94,7 +96,7 @@ def _waiting(
         .subquery()
     )
     counts = (
-        _count(EVENT, to_judge, reported),
+        _count(EVENT, judge, reported),
         _count(EVENT, review, *second),
         _count(DEVIATION, sign, DEVIATION.c.state == written_out(DeviationState.ACTED)),
         _count(LOCK, unlock, *asked),

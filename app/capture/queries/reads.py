@@ -17,7 +17,7 @@ from app.foundation import paging
 from app.foundation.database import Instant, among, streamed, table_of, within, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
-from app.participants.reads import at_their_sites
+from app.participants.reads import at_sites, at_their_sites
 from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -252,8 +252,8 @@ def every_query(
 
 def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     """How many queries at the person's sites wait for the site and for whoever closes them, in one statement."""
-    sees_all = sites_for(by, Permission.ENTRY_READ) is None and not has_withheld(study)
-    query = _WAITING if sees_all else _WAITING.where(*_theirs(study, by))
+    limits = _theirs(study, by)
+    query = _WAITING.where(*limits) if limits else _WAITING
     found = {state: (number, oldest) for state, number, oldest in session.execute(query, {"study_id": study.id})}
     open_, answered = found.get(State.OPEN, (0, None)), found.get(State.ANSWERED, (0, None))
     return Waiting(open_[0], answered[0], open_[1], answered[1])
@@ -280,12 +280,16 @@ def standing_of(session: Session, study: StudyInUse, participants: Collection[in
 
 
 def _theirs(study: StudyInUse, by: Actor) -> tuple[ColumnElement[bool], ...]:
-    """At the person's sites, without what is asked of an entry that they are not to see (`capture.double`)."""
-    at_sites = at_their_sites(by, Permission.ENTRY_READ)
+    """At the person's sites, without what is asked of an entry that they are not to see (`capture.double`).
+
+    Nothing where they see all.
+    """
+    sites = sites_for(by, Permission.ENTRY_READ)
+    limits = () if sites is None else (at_sites(sites),)
     if not has_withheld(study):
-        return (at_sites,)
+        return limits
     place = (QUERY.c.participant_id, QUERY.c.visit, QUERY.c.instrument, PARTICIPANT.c.site_id)
-    return (at_sites, not_(is_withheld(study, by, *place)))
+    return (*limits, not_(is_withheld(study, by, *place)))
 
 
 def _narrowed(study: StudyInUse, by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:
