@@ -173,11 +173,6 @@ class Spot:
         return pair_at(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
 
     @property
-    def words(self) -> str:
-        """What an address says that goes on in the study's own words."""
-        return self.here.own_words
-
-    @property
     def is_worded(self) -> bool:
         """Whether the study words this form otherwise than its reader reads it."""
         study = self.here.the_study
