@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from urllib.parse import urlencode
 
 from fastapi.responses import StreamingResponse
@@ -59,19 +60,21 @@ def csv_file(name: str, heading: Sequence[str], rows: Iterable[Sequence[object]]
     In pieces of many lines: each changes threads on its way to the socket, which takes longer than a line.
     """
 
-    def pieces() -> Iterator[str]:
+    lines = chain([heading], rows)
+
+    @short_turns()  # not while whoever reads it is waited for
+    def piece() -> str:
         written = io.StringIO()
         write = csv.writer(written).writerow
-        written.write("\ufeff")
-        write([_harmless(cell) for cell in heading])
-        with short_turns():
-            for row in rows:
-                write(["" if value is None else _harmless(str(value)) for value in row])
-                if written.tell() >= PIECE:
-                    yield written.getvalue()
-                    written.seek(0)
-                    written.truncate()
-        yield written.getvalue()
+        for row in lines:
+            write(["" if value is None else _harmless(str(value)) for value in row])
+            if written.tell() >= PIECE:
+                break
+        return written.getvalue()
+
+    def pieces() -> Iterator[str]:
+        yield "\ufeff" + piece()
+        yield from iter(piece, "")
 
     return StreamingResponse(pieces(), media_type="text/csv; charset=utf-8", headers=kept_as(f"{name}.csv"))
 
