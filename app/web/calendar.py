@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi.responses import PlainTextResponse, Response
 
+from app.casebook.log import BOOKED
 from app.dependencies import ChangeInStudy, Here, PageInStudy, Writing
 from app.foundation import clock
 from app.foundation.errors import Invalid, NotFound, Refused
@@ -211,14 +212,6 @@ def clashing(rows: Sequence[AppointmentRow]) -> set[int]:
     return found
 
 
-STATUS_WORDS = {
-    AppointmentStatus.BOOKED: "Booked",
-    AppointmentStatus.HELD: "Took place",
-    AppointmentStatus.NO_SHOW: "Nobody came",
-    AppointmentStatus.CANCELLED: "Cancelled",
-}
-
-
 def _line(here: Here, row: AppointmentRow, clashes: set[int]) -> Line:
     return Line(
         when=row.when,
@@ -226,7 +219,7 @@ def _line(here: Here, row: AppointmentRow, clashes: set[int]) -> Line:
         label=label_of(here, row),
         url=url_of(here, row),
         mark=MARKS[row.status],
-        words=STATUS_WORDS[row.status],
+        words=BOOKED[row.status],
         site=row.site,
         person=row.person or "",
         room=row.room or "",
