@@ -37,6 +37,7 @@ from sqlalchemy.orm.attributes import manager_of_class
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
+from app.foundation import repeated
 from app.foundation.crypto.keys import Keyring
 from app.foundation.turns import short_turns
 
@@ -95,7 +96,7 @@ class Direct(Session):
             return super().execute(statement, params, **options)
         if self.autoflush:
             self.flush()
-        return self.connection().execute(statement, params)
+        return repeated.execute(self.connection(), statement, params)
 
 
 class Database:

@@ -1,0 +1,144 @@
+"""What of a statement can be kept for the next time? Its text, and how values go in and come out.
+
+SQLAlchemy puts the text together once, but sets up parameters, a context and a result for each execution: as much
+processor time again as the driver takes. A statement that is built once, as those of hot paths are, skips that from its
+third execution on (decision 0035). Whatever is not plain goes through SQLAlchemy, and so does every statement while
+somebody listens to statements.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Column, Connection, CursorResult, Delete, Dialect, Insert, Select, TextClause, Update
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
+
+Converted = Callable[[Any], Any]
+
+_PLAIN = (Select, Insert, Update, Delete, TextClause)
+
+
+class Found(IteratorResult[Any]):
+    """The rows of one execution, which have all come; used as any other result."""
+
+    def __init__(self, columns: SimpleResultMetaData, rows: Iterator[Any], rowcount: int) -> None:
+        super().__init__(columns, rows)
+        self.rowcount = rowcount
+        """The rows that were found or changed."""
+        self.returns_rows = columns is not _NO_COLUMNS
+
+
+class Repeated:
+    """One statement for one kind of database, as the driver takes it."""
+
+    __slots__ = ("_binds", "_columns", "_given", "_names", "_order", "_text")
+
+    def __init__(self, compiled: SQLCompiler, columns: SimpleResultMetaData | None, names: frozenset[str]) -> None:
+        dialect = compiled.dialect
+        self._text: Final = compiled.string
+        self._names: Final = names
+        defaults = {column.key: _default(column) for column in compiled.insert_prefetch}
+        self._given: Final = {**compiled.construct_params(_check=False), **defaults}
+        """Values that stand in the statement itself, or in its table."""
+        self._order: Final = compiled.positiontup
+        """The values in their order, where the driver knows no names."""
+        converting = {  # once, also where a value stands in several places
+            name: bound.type.dialect_impl(dialect).bind_processor(dialect)
+            for bound, name in compiled.bind_names.items()
+        }
+        self._binds: Final = tuple((name, converts) for name, converts in converting.items() if converts is not None)
+        self._columns: Final = columns
+
+    def run(self, connection: Connection, params: Mapping[str, Any]) -> Found | None:
+        """Execute it; None where it was made for other parameters. Errors are those of `Connection.execute`."""
+        if params.keys() != self._names:
+            return None
+        values: Any = {**self._given, **params}
+        for name, converts in self._binds:
+            values[name] = converts(values[name])
+        if self._order is not None:
+            values = [values[name] for name in self._order]
+        driver: Any = connection.connection.dbapi_connection
+        cursor: Any = None
+        try:
+            cursor = driver.cursor()
+            cursor.execute(self._text, values)
+            if self._columns is None:
+                found = Found(_NO_COLUMNS, iter(()), cursor.rowcount)
+            else:
+                rows = cursor.fetchall()
+                found = Found(self._columns, iter(rows), len(rows))
+            cursor.close()
+        except BaseException as error:
+            # It knows which error means what, and which connections are of no use any more.
+            connection._handle_dbapi_exception(error, self._text, None, cursor, None)
+        return found
+
+
+_NO_COLUMNS = SimpleResultMetaData(())
+_KNOWN: Mapping[str, WeakKeyDictionary[Any, Repeated | bool]] = {
+    "postgresql": WeakKeyDictionary(),
+    "sqlite": WeakKeyDictionary(),
+}
+"""False of a statement that came once, True of one that is not plain."""
+
+
+def execute(connection: Connection, statement: Any, params: Any) -> Any:
+    """As `Connection.execute`; quicker for a plain statement that came before, whose rows then come all at once."""
+    listening = connection.dispatch.before_cursor_execute
+    if params.__class__ is list or listening:
+        return connection.execute(statement, params)
+    known = _KNOWN[connection.dialect.name]
+    kept = known.get(statement)
+    if kept.__class__ is Repeated:
+        found = kept.run(connection, params or {})
+        if found is not None:
+            return found
+    result = connection.execute(statement, params)
+    if kept is None:
+        known[statement] = False
+    elif kept is False:
+        known[statement] = _kept(connection.dialect, statement, params or {}, result) or True
+    return result
+
+
+def _has_value(column: Column[Any]) -> bool:
+    """Whether a column has the same value in all rows that do not say one."""
+    return isinstance(column.default, ScalarElementColumnDefault)
+
+
+def _default(column: Column[Any]) -> Any:
+    assert isinstance(column.default, ScalarElementColumnDefault)
+    return column.default.arg
+
+
+def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: CursorResult[Any]) -> Repeated | None:
+    """What of this statement can be kept, seeing a result of it; None where it is not plain."""
+    if not isinstance(statement, _PLAIN) or statement.get_execution_options():
+        return None
+    compiled = statement.compile(dialect=dialect, column_keys=list(params))
+    if not isinstance(compiled, SQLCompiler) or compiled.post_compile_params or compiled.literal_execute_params:
+        return None
+    if compiled.update_prefetch or compiled.implicit_returning or not all(map(_has_value, compiled.insert_prefetch)):
+        return None  # values that SQLAlchemy makes for each execution, or asks for
+    if any(
+        bound.callable or (bound.key in params and bound.key != name) for bound, name in compiled.bind_names.items()
+    ):
+        return None
+    if not result.returns_rows:
+        return Repeated(compiled, None, frozenset(params))
+    if not isinstance(statement, (Select, UpdateBase)):
+        return None  # only its author knows what a text finds
+    columns = list(statement.exported_columns)
+    keys = list(result.keys())
+    if len(columns) != len(keys):
+        return None
+    converts = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
+    return Repeated(
+        compiled,
+        SimpleResultMetaData(keys, [(column,) for column in columns], _processors=converts if any(converts) else None),
+        frozenset(params),
+    )
