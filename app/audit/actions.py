@@ -1,6 +1,6 @@
 """What do we write down? `record` adds entries in the caller's transaction; nothing changes or removes one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,9 +34,17 @@ _NO_TEXT = {"position": "int", "at": "timestamptz", **dict.fromkeys(_BYTES, "byt
 MOST_AT_ONCE = 1000
 _NAMED = ", ".join(f'"{name}"' for name in _COLUMNS)
 _KINDS = ", ".join(f'"{name}" {_NO_TEXT.get(name, "text")}' for name in _COLUMNS)
+# What the entries of one change mostly have in common is said once; to read it again for each of them took the database
+# longer than to store them.
+_SHARED = ("log", "at", "username", "role", "organisation", "via", "participant", "subject", "request_id")
+_OR_THAT_OF_ALL = 'coalesce("{0}", CAST(:all_{0} AS {1}))'
+_EACH = ", ".join(
+    _OR_THAT_OF_ALL.format(name, _NO_TEXT.get(name, "text")) if name in _SHARED else f'"{name}"' for name in _COLUMNS
+)
 _ROWS = f"json_to_recordset(CAST(:rows AS json)) AS r({_KINDS})"
-_ALL = f"INSERT INTO {ENTRY.name} ({_NAMED}) SELECT {_NAMED} FROM {_ROWS}"  # noqa: S608 - our own columns
-_APPEND_ALL = text(_ALL)
+_ALL = f"INSERT INTO {ENTRY.name} ({_NAMED}) SELECT {_EACH} FROM {_ROWS}"  # noqa: S608 - our own columns
+_FOR_ALL = tuple(bindparam(f"all_{name}", type_=ENTRY.c[name].type) for name in _SHARED)
+_APPEND_ALL = text(_ALL).bindparams(*_FOR_ALL)
 _APPEND = insert(ENTRY)
 _MOVED = ("size", "frontier", "root", "at")
 _MOVE_HEAD = update(HEAD).where(HEAD.c.log == _LOG).values({name: bindparam(name) for name in _MOVED})
@@ -44,7 +52,7 @@ _MOVE_HEAD = update(HEAD).where(HEAD.c.log == _LOG).values({name: bindparam(name
 _APPEND_AND_MOVE = text(
     f"WITH moved AS (UPDATE {HEAD.name} SET {', '.join(f'{name} = :{name}' for name in _MOVED)} "  # noqa: S608 - as above
     f"WHERE log = :of_log) {_ALL}"
-).bindparams(_LOG, *(bindparam(name, type_=HEAD.c[name].type) for name in _MOVED))
+).bindparams(_LOG, *(bindparam(name, type_=HEAD.c[name].type) for name in _MOVED), *_FOR_ALL)
 
 
 class Author(Protocol):
@@ -163,13 +171,23 @@ def _store(session: Session, rows: Sequence[dict[str, Any]], end: dict[str, Any]
         session.execute(_APPEND, rows)
         session.execute(_MOVE_HEAD, end)
         return
+    shared = {name: rows[0][name] for name in _SHARED}
+    to_all = {f"all_{name}": value for name, value in shared.items()}
     for first in range(0, len(rows), MOST_AT_ONCE):
-        said = [row | {name: "\\x" + row[name].hex() for name in _BYTES} for row in rows[first : first + MOST_AT_ONCE]]
-        given = {"rows": orjson.dumps(said).decode()}
+        said = [_said(row, shared) for row in rows[first : first + MOST_AT_ONCE]]
+        given = {"rows": orjson.dumps(said).decode(), **to_all}
         if first + MOST_AT_ONCE < len(rows):
             session.execute(_APPEND_ALL, given)
         else:
             session.execute(_APPEND_AND_MOVE, given | end)
+
+
+def _said(row: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as PostgreSQL is told it: what it does not share with the others, and has."""
+    own = {name: value for name, value in row.items() if value is not None and shared.get(name) != value}
+    for name in _BYTES:
+        own[name] = "\\x" + own[name].hex()
+    return own
 
 
 def record_refusal(session: Session, log: str | None, problem: Problem, *, by: Author, now: datetime) -> None:

@@ -1,20 +1,28 @@
 """The log: entries stand or fall with their change, and whatever is done to them is found and named."""
 
+import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from app.audit import actions, checkpoints
-from app.audit.actions import ENTRY, Change, record
+from app.audit.actions import ENTRY, Change, record, recorded_together
 from app.audit.reads import AuditFilter, entries
-from app.audit.rules import value_text
+from app.audit.rules import FIELDS, FORMAT, leaf_bytes, value_text
 from app.audit.verify import verify
 from app.foundation.database import Database
 from tests.conftest import KEYS
 from tests.factories import NOW, person
+
+LATER = NOW + timedelta(hours=1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def _write(session: Session, n: int, log: str = "mini") -> None:
@@ -56,6 +64,37 @@ def test_however_many_are_written_at_once_each_says_what_it_should_in_its_place(
     expected = [(f"{many}.{place}", value_text(said[place])) for many in range(1, 9) for place in range(many)]
     assert [(row.item, row.new) for row in rows] == expected
     assert {(row.at, row.why, row.old) for row in rows} == {(NOW, "because :why_1", value_text(None))}
+
+
+@pytest.mark.requirement("LOG-4", "ALC-A")
+def test_what_is_written_together_for_several_people_says_of_each_what_is_theirs(session: Session) -> None:
+    """What entries have in common is sent to the database once, and must not become that of all."""
+    first, second = person(session, None, "administrator", username="admin"), person(session, None, "monitor")
+    second = replace(second, via="cli", request_id="another", organisation="Elsewhere")
+    with recorded_together(session):
+        record(session, "mini", [Change("thing.changed", participant="A-1", subject="s/1", new=1)], by=first, now=NOW)
+        record(session, "mini", [Change("thing.changed", subject="s/1"), Change("thing.seen")], by=second, now=LATER)
+    rows = session.execute(select(ENTRY).where(ENTRY.c.log == "mini").order_by(ENTRY.c.position)).all()
+    assert [(row.username, row.role, row.via, row.organisation, row.request_id, row.at) for row in rows] == [
+        (by.username, by.role, by.via, by.organisation, by.request_id, at)
+        for by, at in ((first, NOW), (second, LATER), (second, LATER))
+    ]
+    assert [(row.participant, row.subject) for row in rows] == [("A-1", "s/1"), ("", "s/1"), ("", "")]
+    assert verify(session, "mini").intact
+
+
+@pytest.mark.requirement("LOG-4")
+@given(st.fixed_dictionaries({name: TEXT | st.none() for name in FIELDS} | {"position": st.integers(0, 2**31)}))
+def test_the_bytes_that_are_hashed_are_those_of_any_writer_of_json(said: dict[str, object]) -> None:
+    usual = json.dumps([FORMAT, *(said[name] for name in FIELDS)], separators=(",", ":"), ensure_ascii=False)
+    assert leaf_bytes(said) == usual.encode()
+
+
+@given(st.integers() | st.booleans() | TEXT | st.none() | st.floats(allow_nan=False) | st.lists(st.integers()))
+def test_a_value_is_logged_as_json(value: object) -> None:
+    assert value_text(value) == (
+        None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    )
 
 
 def test_what_a_savepoint_takes_back_is_not_counted(session: Session) -> None:
@@ -135,7 +174,6 @@ def test_two_swapped_entries_are_named(session: Session) -> None:
 @pytest.mark.requirement("LOG-5")
 def test_an_entry_rewritten_with_its_hash_and_the_whole_tree_is_still_named(session: Session) -> None:
     from app.audit.actions import ENTRY, HEAD
-    from app.audit.rules import leaf_bytes
     from app.audit.tree import Frontier, leaf_hash
 
     _write(session, 9)
