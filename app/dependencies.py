@@ -104,6 +104,16 @@ async def writing(request: Request) -> AsyncIterator[Session]:
         yield session
 
 
+async def writing_in_turn(request: Request) -> AsyncIterator[Session]:
+    """The same for the changes of a study that take their turn in this process: until this one is committed.
+
+    Whoever waits has no thread. Not for what takes long: others would wait for it (decision 0027).
+    """
+    waiting: OneByOne = request.app.state.changes
+    async with waiting.turn(request.path_params["study"]), _lent(database_of(request).writing()) as session:
+        yield session
+
+
 @asynccontextmanager
 async def _lent(opened: AbstractContextManager[Session]) -> AsyncIterator[Session]:
     """A session for one request. To open it asks the database nothing, and mostly nor does its end (see `ending`).
@@ -183,19 +193,9 @@ def ending(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     return ended
 
 
-async def in_turn(request: Request) -> AsyncIterator[None]:
-    """The changes of a study that take their turn in this process: this one's, until it is committed.
-
-    Whoever waits has no thread. Not for what takes long: others would wait for it (decision 0027).
-    """
-    waiting: OneByOne = request.app.state.changes
-    async with waiting.turn(request.path_params["study"]):
-        yield
-
-
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Writing = Annotated[Session, Depends(writing, scope="function")]
-InTurn = Annotated[None, Depends(in_turn, scope="function")]
+WritingInTurn = Annotated[Session, Depends(writing_in_turn, scope="function")]
 
 
 async def read_form(request: Request) -> dict[str, list[str]]:
@@ -600,7 +600,7 @@ def change_in_study(request: Request, weighed: WeighedForm, session: Writing, fo
     return here
 
 
-def change_in_turn(request: Request, weighed: WeighedForm, _turn: InTurn, session: Writing, form: TypedForm) -> Here:
+def change_in_turn(request: Request, weighed: WeighedForm, session: WritingInTurn, form: TypedForm) -> Here:
     """As `change_in_study`, of a change that is short and that many make at once."""
     return change_in_study(request, weighed, session, form)
 
@@ -950,8 +950,7 @@ def api_change_in_turn(
     request: Request,
     study: str,
     weighed: WeighedBody,
-    _turn: InTurn,
-    session: Writing,
+    session: WritingInTurn,
     body: Body,
     idempotency_key: IdempotencyKey = None,
 ) -> Here:

@@ -2,8 +2,8 @@
 
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 import anyio
@@ -46,11 +46,9 @@ class OneByOne:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
-    @asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
+    def turn(self, name: str) -> anyio.Lock:
         """Within it nobody else has a turn of this name."""
         lock = self._locks.get(name)
         if lock is None:
             self._locks[name] = lock = anyio.Lock(fast_acquire=True)
-        async with lock:
-            yield
+        return lock
