@@ -193,7 +193,7 @@ def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilte
             midnight = datetime.combine(date.fromisoformat(text) + timedelta(days=later), time.min, zone)
             return midnight.astimezone(UTC)
         except (ValueError, OverflowError):
-            errors[name] = "Type the date as YYYY-MM-DD."
+            errors[name] = "Write the date as year-month-day, such as 2026-03-14."
             return None
 
     wanted = AuditFilter(
