@@ -57,6 +57,8 @@ FOUND, IN_OUR_WORDS = "deviation.found", "what"
 """What the system found it says itself, in the language of whoever reads; everything else stands as it was typed."""
 MEANING = "meaning"  # of a signature: a sentence of ours
 NUMBERED = ("adverse_event", "care", "contact", "deviation", "lock", "randomised_in_error", "review", "unblinding")
+OF_FORMS = ("entry", "query", "double")
+"""What is about one form of one visit: the subject names both."""
 FURTHEST = 2**31
 
 _iso_instant = re.compile(r"[0-9-]{10}[T ][0-9:.]{8,15}(Z|[+-][0-9]{2}:[0-9]{2})").fullmatch
@@ -193,7 +195,7 @@ def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilte
             midnight = datetime.combine(date.fromisoformat(text) + timedelta(days=later), time.min, zone)
             return midnight.astimezone(UTC)
         except (ValueError, OverflowError):
-            errors[name] = "Type the date as YYYY-MM-DD."
+            errors[name] = "Write the date as year-month-day, such as 2026-03-14."
             return None
 
     wanted = AuditFilter(
@@ -310,7 +312,7 @@ def subject_in_words(subject: str, study: Study, gettext: Gettext) -> str:
     """What an entry is about, in the words of the study."""
     kind, _, rest = subject.partition("/")
     parts = rest.split("/") if rest else []
-    if kind in ("visit", "entry", "query") and parts:
+    if kind in ("visit", *OF_FORMS) and parts:
         visit = study.visit(parts[0])
         said = [visit.label if visit else parts[0]]
         if len(parts) > 1:
@@ -380,11 +382,7 @@ def _parsed(entry: Mapping[str, Any], side: str) -> object:
 def _item(entry: Mapping[str, Any], study: Study) -> Item | None:
     kind, *rest = entry["subject"].split("/")
     code = (
-        study.eligibility.instrument
-        if kind == "screening"
-        else rest[1]
-        if kind in ("entry", "query") and len(rest) > 1
-        else ""
+        study.eligibility.instrument if kind == "screening" else rest[1] if kind in OF_FORMS and len(rest) > 1 else ""
     )
     form = study.instrument(code)
     return form.item(entry["item"]) if form else None
@@ -403,8 +401,9 @@ def _said(value: object, item: Item | None, reader: _Reader, kind: str = "", nam
     if isinstance(value, dict):
         if set(value) == {"missing"}:
             return next((code.label for code in study.missing_codes if code.code == value["missing"]), value["missing"])
+        of_item = item if set(value) == {"first", "second"} else None  # the same question, answered by two people
         return ", ".join(
-            f"{reader.name(each).lower()} {_said(part, None, reader, kind, each)}" for each, part in value.items()
+            f"{reader.name(each)}: {_said(part, of_item, reader, kind, each) or '–'}" for each, part in value.items()
         )
     if isinstance(value, list):
         return ", ".join(str(_said(part, item, reader, kind)) for part in value) or gettext("none")

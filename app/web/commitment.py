@@ -16,6 +16,7 @@ from app.randomisation.escrow.reads import escrows
 from app.randomisation.reads import SequenceCounts
 from app.web.pages import pages
 from app.web.shell import errors_of, show, status_of
+from app.web.study import METHODS
 from app.web.tables import kept_as
 
 router = pages(hidden_without=Permission.SEQUENCE_DRAW)
@@ -132,7 +133,7 @@ def rows_of(said: dict[str, Any], gettext: Gettext) -> list[Row]:
     return [
         (gettext("Study"), f"{said['study']}, {gettext('protocol version')} {said['protocol_version']}", "text"),
         (gettext("List"), str(said["list_version"]), "text"),
-        (gettext("Method"), said["method"].replace("_", " "), "text"),
+        (gettext("Method"), gettext(METHODS[said["method"]]), "text"),
         (gettext("Ratio, arms by code"), ":".join(map(str, said["ratio"])), "text"),
         *(
             slots

@@ -794,7 +794,7 @@ def screening_log(here: PageInStudy) -> Response:
         status_code=422 if wrong else 200,
         path=path,
         query=query,
-        errors={"month": "Type the month as YYYY-MM."} if wrong else {},
+        errors={"month": "Write the month as year-month, such as 2026-03."} if wrong else {},
         rows=[(row, why_not_taking_part(study.definition, row.failure_reason)) for row in found.rows],
         months=months.rows,
         by_month=by_month,

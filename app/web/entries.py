@@ -173,13 +173,6 @@ class Spot:
         return pair_at(self.here.session, self.participant_id, self.planned.code, self.instrument.code)
 
     @property
-    def is_worded(self) -> bool:
-        """Whether the study words this form otherwise than its reader reads it."""
-        study = self.here.the_study
-        code, here = self.instrument.code, study.read_in(self.here.language).definition
-        return here.instrument(code) is not study.own.definition.instrument(code)
-
-    @property
     def visit_url(self) -> str:
         return visit_url(self.here, self.participant.code, self.planned.code)
 

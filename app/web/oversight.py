@@ -335,7 +335,7 @@ def _days(here: Here) -> tuple[datetime, datetime, dict[str, str]]:
         try:
             found[name] = datetime.combine(typed_day(text, name), time.min, UTC) + timedelta(days=name == "until")
         except (Invalid, OverflowError):
-            errors[name] = "Type the date as YYYY-MM-DD."
+            errors[name] = "Write the date as year-month-day, such as 2026-03-14."
     if not errors and found["since"] >= found["until"]:
         errors["until"] = "The last day is before the first. Choose a later one."
     return (found["since"], found["until"], errors) if not errors else (tomorrow - QUARTER, tomorrow, errors)

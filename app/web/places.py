@@ -63,7 +63,7 @@ def show_at(here: Here, places: Places, template: str, *, status_code: int = 200
     return page(here.request, template, viewer=viewer, status_code=status_code, names=here.names, **given)
 
 
-def typed_day(text: str, field: str, message: str = "Type the day as YYYY-MM-DD.") -> date:
+def typed_day(text: str, field: str, message: str = "Write the date as year-month-day, such as 2026-03-14.") -> date:
     """A day as a form posts it; Invalid, naming the field, when it is none."""
     try:
         if len(text) != 10:

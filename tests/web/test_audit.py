@@ -227,7 +227,7 @@ def test_a_date_that_is_none_is_said_at_its_field(world, typed):
     browser = world.browser("data_manager")
     reply = browser.get(AUDIT, params={"until": typed})
     assert reply.status_code == 422
-    assert "Type the date as YYYY-MM-DD." in reply.text
+    assert "Write the date as year-month-day, such as 2026-03-14." in reply.text
     assert HOSTILE not in reply.text
 
 

@@ -62,6 +62,10 @@ def test_the_certificate_leads_to_everything_that_is_checked_with_it(world: Worl
     assert "Proofs (2 allocations)" in page.get_text()
 
 
+def test_the_certificate_names_its_method_as_other_pages_do(browser: Browser):
+    assert "Methode Permutierte Blöcke" in said(browser.get(PAGE, headers={"Accept-Language": "de"}))
+
+
 def test_the_file_is_the_document_whose_hash_is_in_the_log(world: World, browser: Browser):
     reply = browser.get(f"{PAGE}.json")
     (entry,) = logged(world, "sequence.sealed")

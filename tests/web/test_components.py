@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from starlette.requests import Request
 
 from app.foundation.errors import FieldProblem
+from app.people.permissions import TABLE, Role
+from app.people.scopes import SAID
 from app.rendering import (
     STATIC,
     TEMPLATES,
@@ -414,6 +416,11 @@ def test_a_filter_with_long_words_is_no_wider_than_a_telephone():
     assert "max-width: 100%" in field
 
 
+def test_a_long_word_in_the_calendar_is_parted_where_its_language_parts_it():
+    (what,) = re.findall(r"^\.slot-what \{([^}]*)\}", (STATIC / "calendar.css").read_text(), re.M)
+    assert "hyphens: auto" in what
+
+
 def test_a_first_visit_to_a_form_page_stays_under_forty_kilobytes():
     names = ("equipoise.css", "equipoise.js", "vendor/htmx.min.js", "favicon.svg")
     static = sum(len(gzip.compress((STATIC / name).read_bytes())) for name in names)
@@ -460,6 +467,34 @@ def test_the_page_keeps_to_its_policy_and_never_scrolls_sideways(browser: Browse
     shown = _show(browser, gallery(), width=width)
     assert shown.__dict__["said"] == []
     assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_a_long_label_leaves_half_of_a_telephone_to_what_it_says(browser: Browser):
+    facts = (
+        '{% extends "_layout/base.html" %}{% block title %}T{% endblock %}{% block main %}'
+        '{{ ui.definition_list([("Commitment to the plan and its seed", "0f" * 32), ("List", "1")]) }}{% endblock %}'
+    )
+    shown = _show(browser, templates().from_string(facts).render(viewer=VIEWER, here="/"), width=390)
+    wide = shown.evaluate("[...document.querySelectorAll('.facts dd')].map(each => each.offsetWidth)")
+    assert min(wide) >= 150
+    assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("language", ["en", "de", "es"])
+def test_what_a_role_may_do_stands_on_few_lines(browser: Browser, width: int, language: str):
+    page = templates(language).get_template("study/roles.html")
+    roles = [(role, role.replace("_", " ").capitalize(), role is Role.STATISTICIAN) for role in Role]
+    rows = [(str(permission), SAID[permission], holders) for permission, holders in TABLE.items()]
+    shown = _show(browser, page.render(viewer=VIEWER, here="/", root="", roles=roles, rows=rows), width=width)
+    table = shown.locator(".table-frame").first
+    assert table.evaluate("each => each.scrollWidth <= each.clientWidth")
+    tallest = "(each, what) => Math.max(...[...each.querySelectorAll(what)].map(cell => cell.offsetHeight))"
+    assert table.evaluate(tallest, "tbody th") < 60, "two lines of a sentence"
+    assert table.evaluate(tallest, "tbody td:not(:empty)") < 40, "one line for the name of a role, or a tick"
+    assert table.evaluate(tallest, "tbody tr") < 150
 
 
 @pytest.mark.browser

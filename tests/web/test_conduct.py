@@ -398,7 +398,7 @@ def test_the_screening_log_has_codes_and_reasons_and_no_names(world: World):
     assert "Nobody fits" in said(coordinator.get(f"{page}?outcome=failed"))
     wrong = coordinator.get(f"{page}?month=soon")
     assert wrong.status_code == 422
-    assert "YYYY-MM" in said(wrong)
+    assert "Write the month as year-month, such as 2026-03." in said(wrong)
     lines = coordinator.get(f"{page}?format=csv").text.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("M-001,north,")

@@ -170,8 +170,8 @@ def test_a_scan_that_was_sent_need_not_be_sent_again(world):
     [
         ({"signature": " "}, "Type the full name, on one line."),
         ({"signature": "x" * 161}, "Shorten it to 160 characters."),
-        ({"signed_on": ""}, "Type the day as YYYY-MM-DD."),
-        ({"signed_on": "2026-02-30"}, "Type the day as YYYY-MM-DD."),
+        ({"signed_on": ""}, "Write the date as year-month-day, such as 2026-03-14."),
+        ({"signed_on": "2026-02-30"}, "Write the date as year-month-day, such as 2026-03-14."),
         ({"signed_on": "2099-01-01"}, "This day has not come yet"),
         ({"signed_on": "2024-12-31"}, "Version 1 is valid from 1 Jan 2025"),
         ({"version": "9"}, "There is no such consent document."),

@@ -175,6 +175,20 @@ def test_differences_are_settled_on_one_page(monkeypatch: pytest.MonkeyPatch, wo
     assert manager.get("/mini/exports/double_entry.csv").status_code == 200
 
 
+def test_the_log_tells_of_two_entries_in_the_words_of_the_study(world: World):
+    world.begin()
+    world.second.post(SECOND, {**PAIN, "pain_where": None})
+    manager = world.browser("data_manager", username="manager")
+    url = pair_url(manager)
+    settled = {"choose-pain_where": "first", "why-pain_where": "Overlooked"}
+    assert manager.post(f"{url}/reconcile", settled, page=url).status_code == 303
+    log = " ".join(world.browser("monitor").soup("/mini/audit").get_text(" ", strip=True).split())
+    assert "week18/pain" not in log
+    said = "Two entries reconciled · Week 18, Pain Where it hurts was First entry: Back, Second entry: – is now Back"
+    assert said in log
+    assert "Second entry saved · Week 18, Pain Pain, past week 5" in log
+
+
 def test_a_study_without_it_has_no_such_door(shared_database: Database):
     plain = EntryWorld(shared_database)
     browser = plain.browser("assessor")

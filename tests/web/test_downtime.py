@@ -163,7 +163,7 @@ def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(world: Worl
     coordinator = world.coordinator()
     for changes, field, words in (
         ({"slip": "1-77"}, "slip", "There is no open slip with this number"),
-        ({"on": "yesterday"}, "on", "Type the day as YYYY-MM-DD"),
+        ({"on": "yesterday"}, "on", "Write the date as year-month-day"),
         ({"on": "2020-01-01"}, "on", "before the slips were printed"),
         ({"time": "noon"}, "time", "Type the time as HH:MM"),
         ({"used_by": ""}, "used_by", "Say who took the slip"),

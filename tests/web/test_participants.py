@@ -498,7 +498,7 @@ def test_consent_can_be_withdrawn_with_it(world):
         ({"level": "<script>"}, "Choose how far the participant withdraws."),
         ({"why": " "}, "Write the reason, or that none was given."),
         ({"why": "x" * 1001}, "Shorten the reason to 1000 characters."),
-        ({"on": "yesterday"}, "Type the day as YYYY-MM-DD."),
+        ({"on": "yesterday"}, "Write the date as year-month-day, such as 2026-03-14."),
         ({"on": "2020-01-01"}, "This day is too early"),
         ({"on": "2099-01-01"}, "This day has not come yet"),
         ({"password": "wrong"}, "password"),

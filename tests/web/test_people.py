@@ -189,6 +189,16 @@ def test_one_ends_every_other_session_of_ones_own(world):
     assert len(_rows(world, SESSION.c.token_hash)) == 2
 
 
+@pytest.mark.parametrize("words", ["en This session", "de Diese Sitzung", "es Esta sesión"])
+def test_the_session_one_reads_in_is_called_so(world, words):
+    language, _, called = words.partition(" ")
+    actor = world.person("assessor")
+    here, _ = (signed_in_client(world.database, actor) for _ in range(2))
+    here.client.headers["Accept-Language"] = language
+    badges = [each.get_text() for each in here.soup("/account").select("tbody th .badge")]
+    assert badges == [called]
+
+
 @pytest.mark.requirement("SEC-22")
 def test_one_makes_a_token_for_a_client_of_the_redcap_compatible_api(world):
     here = signed_in_client(world.database, world.person("data_manager", site_code=None))

@@ -174,6 +174,8 @@ def test_a_form_can_be_read_as_the_study_words_it(world: World) -> None:
     wrong = browser.send(f"{url}?words=study", {**browser.form(f"{url}?words=study", url), "pain_nrs": "11"})
     assert wrong.status_code == 422
     assert "«" not in wrong.text
+    assert "In meiner Sprache" in own.text
+    assert "In meiner Sprache" not in wrong.text, "what was typed would be lost on the way"
     assert "words=study" not in _in(world, "en").get(url).text
 
 

@@ -8,6 +8,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from app.foundation.database import Database
+from app.rendering import day
 from tests.safety.world import SAFETY
 from tests.web.browser import PASSWORD, Browser, counted_statements, signed_in_client, words_of
 from tests.web.world import World
@@ -216,6 +217,21 @@ def test_what_is_wrong_is_said_and_what_was_typed_stays(world: World):
         page = BeautifulSoup(reply.text, "html.parser")
         assert page.select_one(f"#field-{field}.has-error") is not None, changes
         assert page.select_one("textarea[name=narrative]").get_text(strip=True) == TYPED["narrative"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es"])
+def test_a_date_that_cannot_be_read_is_answered_with_one_as_the_hint_writes_it(world: World, language: str):
+    coordinator = world.coordinator()
+    coordinator.client.headers["Accept-Language"] = language
+    page = BeautifulSoup(coordinator.post(NEW, typed(world, onset="last week")).text, "html.parser")
+    hint, error = (page.select_one(f"#onset-{part}") for part in ("hint", "error"))
+    assert hint is not None
+    assert error is not None
+    shown = day(world.today(), language)
+    assert shown in hint.get_text()
+    assert shown in error.get_text()
+    assert world.today().isoformat() in error.get_text()
+    assert not re.search("YYYY|JJJJ|AAAA", error.get_text())
 
 
 def test_everything_that_is_wrong_with_an_event_is_said_at_once(world: World):

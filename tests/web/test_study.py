@@ -33,6 +33,14 @@ def test_the_protocol_is_shown_as_a_person_reads_it(world):
     assert "Not done" in said
 
 
+@pytest.mark.parametrize("title", ["Mini", "Pain & <sleep>"])
+def test_a_study_says_its_name_once_in_the_title_of_its_page(database, title):
+    world = World(database, short_title=title)
+    browser = world.coordinator()
+    titles = [browser.soup(path).select("head title")[0].get_text() for path in (STUDY, f"{STUDY}/roles")]
+    assert titles == [f"{title} · Equipoise", f"Roles · {title} · Equipoise"]
+
+
 @pytest.mark.parametrize("role", BLINDED)
 def test_blinded_eyes_see_how_many_groups_and_no_names(world, role):
     reply = world.browser(role).get(STUDY)

@@ -462,7 +462,7 @@ def test_a_text_that_names_an_arm_is_refused(blind: Blind, role: str, field: str
         ({"participant": "M-003"}, "no participant with this code"),  # of another site
         ({"learnt_by": ""}, "Say who learnt it"),
         ({"how": ""}, "Say how it happened"),
-        ({"on": "yesterday"}, "YYYY-MM-DD"),
+        ({"on": "yesterday"}, "Write the date as year-month-day"),
         ({"on": "2999-01-01"}, "has not come yet"),
         ({"on": "2001-01-01"}, "no arm to learn before"),
     ],

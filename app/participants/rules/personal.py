@@ -172,7 +172,7 @@ def _wrong(name: str, value: str, today: date) -> tuple[str, str] | None:
     if name == "phone":
         return None if _PHONE(value) else ("phone", "Telephone: type digits, with + for the country, at most 40.")
     if not _DAY(value):
-        return "date", "Date of birth: type it as YYYY-MM-DD."
+        return "date", "Date of birth: write it as year-month-day, such as 1980-03-14."
     try:
         born = date.fromisoformat(value)
     except ValueError:

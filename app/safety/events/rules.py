@@ -186,12 +186,19 @@ def details_problems(
     return found
 
 
+def which_day(today: date) -> str:
+    """How a day is written of which only the month or the year may be known, beside what it looks like in words."""
+    return (
+        f"Write the date as year-month-day, such as {today} for {day_in_words(today)}, or as much of it as is known: "
+        "the month and the year, or the year."
+    )
+
+
 def _date_problems(said: Details, *, aware_at: datetime, today: date) -> list[FieldProblem]:
-    words = "Type the day as YYYY-MM-DD, or as much of it as is known: YYYY-MM, or YYYY."
     onset, ended = days_of(said.onset), days_of(said.ended) if said.ended else None
     found = []
     if onset is None:
-        found.append(FieldProblem("onset", "date", words))
+        found.append(FieldProblem("onset", "date", which_day(today)))
     elif onset[0] > today:
         found.append(FieldProblem("onset", "future", "This day has not come yet. Type the day on which it began."))
     elif onset[0] > aware_at.date() + timedelta(days=1):  # a day's leeway: the site's date may be ahead of UTC's
@@ -199,7 +206,7 @@ def _date_problems(said: Details, *, aware_at: datetime, today: date) -> list[Fi
     if not said.ended:
         return found
     if ended is None:
-        found.append(FieldProblem("ended", "date", words))
+        found.append(FieldProblem("ended", "date", which_day(today)))
     elif ended[0] > today:
         found.append(FieldProblem("ended", "future", "This day has not come yet. Leave it empty while it goes on."))
     elif onset is not None and ended[1] < onset[0]:

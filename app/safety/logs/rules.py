@@ -9,6 +9,7 @@ from app.foundation.partial_dates import days_of
 from app.foundation.words import day_in_words, text_problems
 from app.participants.rules.status import why_not_transition
 from app.participants.status import Status
+from app.safety.events.rules import which_day
 
 LONGEST = 2000
 LONGEST_BEFORE_CONSENT = 200
@@ -77,15 +78,14 @@ def contact_problems(
 
 def care_problems(*, treatment: str, began: str, ended: str, indication: str, today: date) -> list[FieldProblem]:
     """What is wrong with a line of care beside the trial; dates may be partial, and the end empty while it goes on."""
-    words = "Type the day as YYYY-MM-DD, or as much of it as is known: YYYY-MM, or YYYY."
     found = text_problems("treatment", treatment, "Say which treatment it is, with its dose where it has one.", 200)
     first, last = days_of(began), days_of(ended) if ended else None
     if first is None:
-        found.append(FieldProblem("began", "date", words))
+        found.append(FieldProblem("began", "date", which_day(today)))
     elif first[0] > today:
         found.append(FieldProblem("began", "future", "This day has not come yet. Record it once it has begun."))
     if ended and last is None:
-        found.append(FieldProblem("ended", "date", words))
+        found.append(FieldProblem("ended", "date", which_day(today)))
     elif last is not None and last[0] > today:
         found.append(FieldProblem("ended", "future", "This day has not come yet. Leave it empty while it goes on."))
     elif last is not None and first is not None and last[1] < first[0]:
