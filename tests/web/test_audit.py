@@ -129,7 +129,7 @@ def _read_catalogue(language: str) -> dict[str, str]:
         return {str(each.id): str(each.string) for each in read_po(text, locale=language)}
 
 
-def test_each_action_of_the_log_has_words_and_stands_below_a_kind(world):
+def test_each_action_of_the_log_has_words_and_stands_below_a_kind():
     """Whatever is written down in the code, or refused, is told in words; only of these there are translations."""
     done, refused = actions_in_the_code()
     assert len(done) > 100
