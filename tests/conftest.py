@@ -417,6 +417,7 @@ def shared_database(kind: str, shared: Any) -> Iterator[Database]:
         outer = connection.begin()
         yield OneConnection(connection)
         outer.rollback()
+    assert not engine.dispatch.before_cursor_execute, "A listener is left, and hears what the tests to come do."
 
 
 @pytest.fixture
