@@ -6,17 +6,15 @@ third execution on (decision 0035). Whatever is not plain goes through SQLAlchem
 somebody listens to statements.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, Connection, CursorResult, Delete, Dialect, Insert, Select, TextClause, Update
+from sqlalchemy import Connection, CursorResult, Delete, Dialect, Insert, Select, TextClause, Update
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
-
-Converted = Callable[[Any], Any]
 
 _PLAIN = (Select, Insert, Update, Delete, TextClause)
 
@@ -36,11 +34,16 @@ class Repeated:
 
     __slots__ = ("_binds", "_columns", "_given", "_names", "_order", "_text")
 
-    def __init__(self, compiled: SQLCompiler, columns: SimpleResultMetaData | None, names: frozenset[str]) -> None:
+    def __init__(
+        self,
+        compiled: SQLCompiler,
+        columns: SimpleResultMetaData | None,
+        names: frozenset[str],
+        defaults: Mapping[str, Any],
+    ) -> None:
         dialect = compiled.dialect
         self._text: Final = compiled.string
         self._names: Final = names
-        defaults = {column.key: _default(column) for column in compiled.insert_prefetch}
         self._given: Final = {**compiled.construct_params(_check=False), **defaults}
         """Values that stand in the statement itself, or in its table."""
         self._order: Final = compiled.positiontup
@@ -53,7 +56,7 @@ class Repeated:
         self._columns: Final = columns
 
     def run(self, connection: Connection, params: Mapping[str, Any]) -> Found | None:
-        """Execute it; None where it was made for other parameters. Errors are those of `Connection.execute`."""
+        """Execute it; None where it was made for other parameters. The database's errors come as from a connection."""
         if params.keys() != self._names:
             return None
         values: Any = {**self._given, **params}
@@ -73,6 +76,8 @@ class Repeated:
                 found = Found(self._columns, iter(rows), len(rows))
             cursor.close()
         except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, connection.dialect.loaded_dbapi.Error):
+                raise  # the database was not asked: a value is none that the driver can send
             # It knows which error means what, and which connections are of no use any more.
             connection._handle_dbapi_exception(error, self._text, None, cursor, None)
         return found
@@ -105,16 +110,6 @@ def execute(connection: Connection, statement: Any, params: Any) -> Any:
     return result
 
 
-def _has_value(column: Column[Any]) -> bool:
-    """Whether a column has the same value in all rows that do not say one."""
-    return isinstance(column.default, ScalarElementColumnDefault)
-
-
-def _default(column: Column[Any]) -> Any:
-    assert isinstance(column.default, ScalarElementColumnDefault)
-    return column.default.arg
-
-
 def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: CursorResult[Any]) -> Repeated | None:
     """What of this statement can be kept, seeing a result of it; None where it is not plain."""
     if not isinstance(statement, _PLAIN) or statement.get_execution_options():
@@ -122,14 +117,19 @@ def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: C
     compiled = statement.compile(dialect=dialect, column_keys=list(params))
     if not isinstance(compiled, SQLCompiler) or compiled.post_compile_params or compiled.literal_execute_params:
         return None
-    if compiled.update_prefetch or compiled.implicit_returning or not all(map(_has_value, compiled.insert_prefetch)):
+    defaults = {
+        column.key: column.default.arg
+        for column in compiled.insert_prefetch
+        if isinstance(column.default, ScalarElementColumnDefault)
+    }
+    if compiled.update_prefetch or compiled.implicit_returning or len(defaults) < len(compiled.insert_prefetch):
         return None  # values that SQLAlchemy makes for each execution, or asks for
     if any(
         bound.callable or (bound.key in params and bound.key != name) for bound, name in compiled.bind_names.items()
     ):
         return None
     if not result.returns_rows:
-        return Repeated(compiled, None, frozenset(params))
+        return Repeated(compiled, None, frozenset(params), defaults)
     if not isinstance(statement, (Select, UpdateBase)):
         return None  # only its author knows what a text finds
     columns = list(statement.exported_columns)
@@ -141,4 +141,5 @@ def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: C
         compiled,
         SimpleResultMetaData(keys, [(column,) for column in columns], _processors=converts if any(converts) else None),
         frozenset(params),
+        defaults,
     )

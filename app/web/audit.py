@@ -30,7 +30,7 @@ from app.rendering import day
 from app.studies.definition import Item, ItemType, Study
 from app.web.acts import KINDS, act_in_words, in_words, is_own_reason
 from app.web.pages import pages
-from app.web.places import Places, places_of, show_at
+from app.web.places import DAY_WANTED, Places, places_of, show_at
 from app.web.tables import address, csv_file, typed_text
 
 router = pages()
@@ -195,7 +195,7 @@ def _wanted(query: Mapping[str, str | None], places: Places) -> tuple[AuditFilte
             midnight = datetime.combine(date.fromisoformat(text) + timedelta(days=later), time.min, zone)
             return midnight.astimezone(UTC)
         except (ValueError, OverflowError):
-            errors[name] = "Write the date as year-month-day, such as 2026-03-14."
+            errors[name] = DAY_WANTED
             return None
 
     wanted = AuditFilter(

@@ -31,7 +31,7 @@ from app.web.acts import act_in_words
 from app.web.audit import subject_in_words
 from app.web.pages import pages
 from app.web.people import software
-from app.web.places import Places, places_of, show_at, typed_day
+from app.web.places import DAY_WANTED, Places, places_of, show_at, typed_day
 from app.web.shell import errors_of, show, status_of
 from app.web.tables import address, csv_file, kept_as
 from app.webhooks.reads import failed_between as webhooks_failed
@@ -335,7 +335,7 @@ def _days(here: Here) -> tuple[datetime, datetime, dict[str, str]]:
         try:
             found[name] = datetime.combine(typed_day(text, name), time.min, UTC) + timedelta(days=name == "until")
         except (Invalid, OverflowError):
-            errors[name] = "Write the date as year-month-day, such as 2026-03-14."
+            errors[name] = DAY_WANTED
     if not errors and found["since"] >= found["until"]:
         errors["until"] = "The last day is before the first. Choose a later one."
     return (found["since"], found["until"], errors) if not errors else (tomorrow - QUARTER, tomorrow, errors)

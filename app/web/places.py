@@ -63,7 +63,10 @@ def show_at(here: Here, places: Places, template: str, *, status_code: int = 200
     return page(here.request, template, viewer=viewer, status_code=status_code, names=here.names, **given)
 
 
-def typed_day(text: str, field: str, message: str = "Write the date as year-month-day, such as 2026-03-14.") -> date:
+DAY_WANTED = "Write the date as year-month-day, such as 2026-03-14."
+
+
+def typed_day(text: str, field: str, message: str = DAY_WANTED) -> date:
     """A day as a form posts it; Invalid, naming the field, when it is none."""
     try:
         if len(text) != 10:

@@ -118,13 +118,10 @@ def test_it_finds_and_changes_the_same_as_ever(
 ) -> None:
     statement = make(session.get_bind().dialect.name)
     outcomes: list[list[Any]] = []
-    for execute in (lambda params: session.connection().execute(statement, params), None):
+    for execute in (lambda *said: session.connection().execute(*said), session.execute):
         with session.begin_nested() as savepoint:
             _filled(session)
-            if execute is None:
-                outcomes.append([_said(statement, session.execute(statement, params)) for params in given])
-            else:
-                outcomes.append([_said(statement, execute(params)) for params in given])
+            outcomes.append([_said(statement, execute(statement, params)) for params in given])
             for table in ("audit_head", "idempotent_request"):  # as it is stored, and not only as it is read
                 stored = session.connection().exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1, 2")
                 outcomes[-1].append(list(stored.all()))
@@ -165,6 +162,16 @@ def test_a_refusal_of_the_database_is_the_one_that_any_statement_gets_and_tells_
     assert refused.value.hide_parameters
     assert refused.value.params is None
     assert session.execute(select(func.count()).select_from(HEAD)).scalar_one() == 5
+
+
+def test_a_value_that_cannot_be_sent_is_told_as_ever(session: Session) -> None:
+    statement = select(HEAD.c.size).where(_OF)
+    for of_log in ("a", "b", "c"):
+        session.execute(statement, {"of_log": of_log})
+    for execute in (session.connection().execute, session.execute):
+        with pytest.raises(UnicodeEncodeError):
+            execute(statement, {"of_log": "\udc80"})
+    assert session.execute(statement, {"of_log": "a"}).all() == []
 
 
 def test_whoever_listens_to_statements_hears_of_each(session: Session) -> None:
