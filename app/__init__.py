@@ -16,6 +16,7 @@ Doors, in front of the rooms:
   listening       which worker takes the next connection
   signposts       which of hundreds of addresses a request is for
   rendering       a page, or the one block htmx asked for
+  templating      templates that are made quick: what is the same on every page is made up when one is read
   web/            HTML doors: one file per page family;  static/ styles, icons, small scripts
   api/            JSON doors under /api/v1, the same file names;  redcap/ the REDCap-compatible door, at /api/
   cli             the `equipoise` command line

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -24,6 +25,7 @@ from starlette.responses import HTMLResponse
 
 from app.foundation.languages import Names, day_in, in_language, languages, name_of, translations
 from app.foundation.partial_dates import days_of
+from app.templating import Quick, attributes
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "templates"
@@ -119,24 +121,8 @@ def _block_asked_for(request: Request) -> str:
     return asked.get("HX-Target", "").rpartition("#")[2].replace("-", "_")
 
 
-OF_EVERY_DICT = frozenset(dir(dict))
-
-
-class Quick(Environment):
-    """Looks a name up in a dict at once; by itself Jinja asks for an attribute first, and four of ten are in dicts."""
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """What stands behind a dot, as Jinja finds it."""
-        if type(obj) is dict and attribute in obj and attribute not in OF_EVERY_DICT:
-            return obj[attribute]
-        try:
-            return getattr(obj, attribute)
-        except AttributeError:
-            return super().getattr(obj, attribute)
-
-
 @lru_cache(maxsize=32)
-def templates(language: str = "en") -> Environment:
+def templates(language: str = "en") -> Quick:
     """The Jinja environment of one language."""
     environment = Quick(
         loader=FileSystemLoader(TEMPLATES),
@@ -147,11 +133,13 @@ def templates(language: str = "en") -> Environment:
         extensions=["jinja2.ext.i18n", "jinja2.ext.do", "jinja2.ext.loopcontrols"],
     )
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    says, ui = spoken(translations(language)), Components(environment)
+    environment.known.update({"_": says, "ui.icon": lambda name: ui.icon(name)})
     environment.globals.update(
-        _=spoken(translations(language)),
+        _=says,
         told=lambda text: told(text, language),
         languages_known=[(each, name_of(each)) for each in languages()],
-        ui=Components(environment),
+        ui=ui,
         language=language,
         static_url=static_url,
         drawing=drawing,
@@ -160,7 +148,8 @@ def templates(language: str = "en") -> Environment:
         axis_steps=axis_steps,
     )
     environment.filters.update(
-        labelled=lambda cells, columns: labelled(cells, columns, language),
+        headings=lambda columns: headings(columns, language),
+        labelled=labelled,
         day=lambda value: day(value, language),
         known_day=lambda text: known_day(text, language),
         weekday=lambda value: weekday(value, language),
@@ -170,6 +159,7 @@ def templates(language: str = "en") -> Environment:
         ago=lambda value, now: ago(value, now, language),
         decimal=lambda value, places=None: decimal(value, places, language),
         language=language_word,
+        xmlattr=attributes,
     )
     return environment
 
@@ -213,7 +203,7 @@ class Components:
             macro = getattr(self._environment.get_template(f"_components/{name}.html").module, name)
         except TemplateNotFound as missing:
             raise AttributeError(name) from missing
-        given = Kept(macro) if name in KEPT else macro
+        given = kept(macro) if name in KEPT else macro
         self.__dict__[name] = given
         return given
 
@@ -222,34 +212,37 @@ KEPT = frozenset({"icon", "mark_shape", "mark_tone", "mark_word", "status_mark",
 """The small components that a page repeats in every row. None of them is given what a person typed, or an arm."""
 
 
-class Kept:
+def kept(macro: Any) -> Callable[..., Any]:
     """A macro whose output for plain arguments is kept: it depends on nothing else, and a long list asks it often."""
+    again = lru_cache(maxsize=2048, typed=True)(macro)
 
-    def __init__(self, macro: Any) -> None:
-        self._macro = macro
-        self._kept = lru_cache(maxsize=2048, typed=True)(macro)
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def called(*arguments: Any, **named: Any) -> Any:
         for value in (*arguments, *named.values()):
             if type(value) not in _PLAIN:
-                return self._macro(*arguments, **named)
-        return self._kept(*arguments, **named)
+                return macro(*arguments, **named)
+        return again(*arguments, **named)
+
+    return called
 
 
 # Exactly these types: a subclass, or a tuple, may be equal to another and still look different on the page.
 _PLAIN = frozenset({str, Markup, int, bool, date, type(None)})
 
 
-def labelled(cells: Markup, columns: Sequence[Mapping[str, Any]], language: str = "en") -> Markup:
-    """The cells of a row with their roles and the name of their column, for a row that stands as a list.
+def headings(columns: Sequence[Mapping[str, Any]], language: str = "en") -> tuple[str, ...]:
+    """The words of each column as `labelled` puts them into the cells of every row."""
+    return tuple(f'{_plain(told(column.get("label", ""), language))}"' for column in columns)
+
+
+def labelled(cells: Markup, names: Sequence[str]) -> Markup:
+    """The cells of a row with their roles and the name of their column (`headings`), for a row that stands as a list.
 
     A browser forgets what a cell is when it no longer stands in a table. Cells hold no tables, and text is escaped.
     """
-    before, *rest = _CELL.split(cells)
-    said = [before]
-    for number in range(0, len(rest), 2):
-        tag, column = rest[number], columns[number // 2] if number // 2 < len(columns) else {}
-        said += (_ROLE[tag], _plain(told(column.get("label", ""), language)), '"', rest[number + 1])
+    parts = _CELL.split(str(cells))  # text: what is cut out of markup is made markup again, piece by piece
+    said = parts[:1]
+    for tag, rest, name in zip_longest(parts[1::2], parts[2::2], names[: len(parts) // 2], fillvalue='"'):
+        said += (_ROLE[tag], name, rest)
     return Markup("".join(said))  # noqa: S704
 
 

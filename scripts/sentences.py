@@ -26,6 +26,7 @@ LEFT_OUT = (
     "jobs.py",
     "settings.py",
     "signposts.py",
+    "templating.py",
     "tour.py",
     "audit/tree.py",
     "expressions/",

@@ -32,8 +32,8 @@ from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.packs import COST
 from app.foundation.database import END, Database, Direct
-from app.rendering import Quick
 from app.signposts import Signposts
+from app.templating import Quick
 from tests import memory
 from tests.postgres import server
 from tests.web.soup import made_quickly

@@ -6,17 +6,17 @@ third execution on (decision 0035). Whatever is not plain goes through SQLAlchem
 somebody listens to statements.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, CursorResult, Delete, Dialect, Insert, Select, TextClause, Update
+from sqlalchemy import CompoundSelect, Connection, CursorResult, Delete, Dialect, Insert, Select, TextClause, Update
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
-_PLAIN = (Select, Insert, Update, Delete, TextClause)
+_PLAIN = (Select, CompoundSelect, Insert, Update, Delete, TextClause)
 
 
 class Found(IteratorResult[Any]):
@@ -42,17 +42,27 @@ class Repeated:
         defaults: Mapping[str, Any],
     ) -> None:
         dialect = compiled.dialect
-        self._text: Final = compiled.string
-        self._names: Final = names
-        self._given: Final = {**compiled.construct_params(_check=False), **defaults}
-        """Values that stand in the statement itself, or in its table."""
-        self._order: Final = compiled.positiontup
-        """The values in their order, where the driver knows no names."""
         converting = {  # once, also where a value stands in several places
             name: bound.type.dialect_impl(dialect).bind_processor(dialect)
             for bound, name in compiled.bind_names.items()
         }
-        self._binds: Final = tuple((name, converts) for name, converts in converting.items() if converts is not None)
+        given = {**compiled.construct_params(_check=False), **defaults}
+        self._text = compiled.string
+        self._order: Sequence[str] | None = compiled.positiontup
+        """The values in their order, where the driver knows no names."""
+        if compiled.post_compile_params:  # lists of values, of which each has its place now
+            whole = compiled.construct_expanded_state(given)
+            self._text, self._order, given = whole.statement, whole.positiontup, dict(whole.parameters)
+            converting.update(whole.processors)
+        self._names: Final = names
+        self._given: Final = {
+            name: converts(value) if name not in names and (converts := converting.get(name)) is not None else value
+            for name, value in given.items()
+        }
+        """Values that stand in the statement itself, or in its table."""
+        self._binds: Final = tuple(
+            (name, converts) for name, converts in converting.items() if name in names and converts is not None
+        )
         self._columns: Final = columns
 
     def run(self, connection: Connection, params: Mapping[str, Any]) -> Found | None:
@@ -115,8 +125,10 @@ def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: C
     if not isinstance(statement, _PLAIN) or statement.get_execution_options():
         return None
     compiled = statement.compile(dialect=dialect, column_keys=list(params))
-    if not isinstance(compiled, SQLCompiler) or compiled.post_compile_params or compiled.literal_execute_params:
+    if not isinstance(compiled, SQLCompiler) or compiled.literal_execute_params:
         return None
+    if any(bound.key in params for bound in compiled.post_compile_params):
+        return None  # a list that is of another length the next time
     defaults = {
         column.key: column.default.arg
         for column in compiled.insert_prefetch
@@ -130,7 +142,7 @@ def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: C
         return None
     if not result.returns_rows:
         return Repeated(compiled, None, frozenset(params), defaults)
-    if not isinstance(statement, (Select, UpdateBase)):
+    if not isinstance(statement, (Select, CompoundSelect, UpdateBase)):
         return None  # only its author knows what a text finds
     columns = list(statement.exported_columns)
     keys = list(result.keys())

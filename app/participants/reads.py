@@ -223,6 +223,12 @@ def at_sites(sites: frozenset[int] | None) -> ColumnElement[bool]:
     return true() if sites is None else PARTICIPANT.c.site_id.in_(sorted(sites))
 
 
+@lru_cache(maxsize=256)
+def narrowed_to(query: Select[Any], sites: frozenset[int] | None) -> Select[Any]:
+    """A query that is built once, at these sites; the very same one for the same sites, so that it is known again."""
+    return query if sites is None else query.where(at_sites(sites))
+
+
 def study_of_participant(session: Session, study: StudyInUse, code: str) -> StudyInUse:
     """The study as it holds at the site of the participant with this code; for doors, whoever asks.
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Date, Integer, Select, String, bindparam, func, select, tuple_
@@ -12,8 +13,8 @@ from app.foundation import paging
 from app.foundation.database import KINDS, among, instance_of, table_of
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.identity import PARTICIPANT
-from app.participants.reads import SITE, at_their_sites
-from app.people.access import Actor
+from app.participants.reads import SITE, narrowed_to
+from app.people.access import Actor, sites_for
 from app.people.permissions import Permission
 from app.schedule import rules
 from app.schedule.models import ParticipantVisit
@@ -173,22 +174,34 @@ def visits_due(
     until = until or today
     # A window opens at most this long before its target: a bound that lets the index end the search early.
     longest = max((visit.window.before for plan in study.definitions for visit in plan.visits), default=0)
-    query = _OPEN.where(at_their_sites(by, permission))
-    if kinds is not None:
-        query = query.where(VISIT.c.kind.in_([kind.value for kind in kinds]))
-    backwards = False
-    here = tuple_(VISIT.c.target_on, VISIT.c.id)
-    if cursor:
-        key, backwards = paging.decode(cursor, 2, str, int)
-        position = tuple_(*_position(key))
-        query = query.where(here < position if backwards else here > position)
-    order = [one.desc() if backwards else one.asc() for one in (VISIT.c.target_on, VISIT.c.id)]
-    wanted = {"study_id": study.id, "until": until, "latest": until + timedelta(days=longest)}
-    found = session.execute(query.order_by(*order).limit(size + 1), wanted).all()
+    query = narrowed_to(_open_of(None if kinds is None else tuple(kinds)), sites_for(by, permission))
+    wanted: dict[str, object] = {"study_id": study.id, "until": until, "latest": until + timedelta(days=longest)}
+    wanted["size"] = size + 1
+    key, backwards = paging.decode(cursor, 2, str, int) if cursor else ([], False)
+    if key:
+        wanted["on"], wanted["number"] = _position(key)
+    found = session.execute(_in_turn(query, backwards, bool(key)), wanted).all()
     page = paging.page_of(
         found, size, lambda row: (row.target_on.isoformat(), row.id), cursor=cursor, backwards=backwards
     )
     return page.made(lambda row: _due(row, today))
+
+
+@lru_cache(maxsize=16)
+def _open_of(kinds: tuple[VisitKind, ...] | None) -> Select[Any]:
+    return _OPEN if kinds is None else _OPEN.where(VISIT.c.kind.in_([kind.value for kind in kinds]))
+
+
+@lru_cache(maxsize=256)
+def _in_turn(query: Select[Any], backwards: bool, goes_on: bool) -> Select[Any]:
+    here, there = tuple_(VISIT.c.target_on, VISIT.c.id), tuple_(_ON, _NUMBER)
+    if goes_on:
+        query = query.where(here < there if backwards else here > there)
+    order = [one.desc() if backwards else one.asc() for one in (VISIT.c.target_on, VISIT.c.id)]
+    return query.order_by(*order).limit(bindparam("size", type_=Integer))
+
+
+_ON, _NUMBER = bindparam("on", type_=Date), bindparam("number", type_=Integer)
 
 
 def _due(row: Any, today: date) -> DueVisit:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest import mock
 
 import pytest
 from sqlalchemy import (
     Column,
+    Connection,
     Integer,
     MetaData,
     Table,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     literal,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -53,6 +56,29 @@ STATEMENTS: tuple[tuple[str, Callable[[str], Any], tuple[Mapping[str, Any] | Non
         "any of several",
         lambda _: select(HEAD.c.log).where(HEAD.c.log.in_(bindparam("logs", expanding=True))).order_by(HEAD.c.log),
         ({"logs": ["a", "b"]}, {"logs": ["a"]}, {"logs": []}),
+    ),
+    (
+        "any of those that stand in it",
+        lambda _: (
+            select(HEAD.c.log, bindparam("more", type_=Integer))
+            .where(HEAD.c.log.in_(["a", "c", "b"]), HEAD.c.at.in_([AT + timedelta(days=1), ELSEWHERE]))
+            .order_by(HEAD.c.log)
+        ),
+        tuple({"more": number} for number in range(4)),
+    ),
+    ("none of none", lambda _: select(HEAD.c.log).where(HEAD.c.log.not_in([])).order_by(HEAD.c.log), (None,) * 3),
+    (
+        "any of those that stand in it, or of others",
+        lambda _: select(HEAD.c.log).where(HEAD.c.log.in_(bindparam("logs", ["a"], expanding=True))),
+        (None, None, None, {"logs": ["b"]}, {"logs": ["a", "b"]}, None),
+    ),
+    (
+        "of one kind and of another",
+        lambda _: union_all(
+            select(HEAD.c.log.label("name"), HEAD.c.at).where(_OF),
+            select(literal("-"), HEAD.c.at).where(HEAD.c.size.in_([1, 2])),
+        ),
+        ({"of_log": "a"}, {"of_log": "none"}, {"of_log": "b"}),
     ),
     ("what is counted out", lambda _: select(case((HEAD.c.size > 1, "many"), else_="one")), (None,) * 3),
     ("a text", lambda _: text("SELECT size FROM audit_head WHERE log = :log"), ({"log": "a"}, {"log": "b"}) * 2),
@@ -127,6 +153,17 @@ def test_it_finds_and_changes_the_same_as_ever(
                 outcomes[-1].append(list(stored.all()))
             savepoint.rollback()
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("name", ["a row", "any of those that stand in it", "of one kind and of another"])
+def test_what_is_plain_is_asked_of_the_driver_itself(session: Session, name: str) -> None:
+    make, given = next(each[1:] for each in STATEMENTS if each[0] == name)
+    statement = make(session.get_bind().dialect.name)
+    _filled(session)
+    for params in given[:2]:
+        session.execute(statement, params).all()
+    with mock.patch.object(Connection, "execute", side_effect=AssertionError("by way of SQLAlchemy")):
+        assert session.execute(statement, given[0]).all()
 
 
 def test_rows_are_used_as_those_of_any_statement(session: Session) -> None:

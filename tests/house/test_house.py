@@ -1,9 +1,7 @@
 """The house rules that a linter cannot see: migrations, templates, routes, the map, the words."""
 
 import re
-from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pytest
@@ -106,13 +104,3 @@ def _words(folder: Path) -> str:
 
 def test_pages_do_not_say_please_or_successfully() -> None:
     assert not re.findall(r"\b(please|successfully)\b", _words(TEMPLATES), re.I)
-
-
-def test_a_name_behind_a_dot_is_looked_up_as_the_template_engine_does():
-    quick, slow = templates("en"), jinja2.Environment(undefined=jinja2.StrictUndefined)
-    things: list[Any] = [{"kind": 1, "items": 2, "none": None}, {}, defaultdict(int), Path("a/b"), "text", None, [1]]
-    for thing in things:
-        for name in ("kind", "items", "get", "none", "name", "upper", "nothing"):
-            found, wanted = quick.getattr(thing, name), slow.getattr(thing, name)
-            assert type(found) is type(wanted), (thing, name)
-            assert isinstance(found, jinja2.StrictUndefined) or found == wanted, (thing, name)

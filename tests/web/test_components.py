@@ -24,6 +24,7 @@ from app.rendering import (
     TEMPLATES,
     NavItem,
     Viewer,
+    headings,
     known_day,
     labelled,
     page,
@@ -610,7 +611,7 @@ def test_the_rows_of_a_table_stand_as_lists_on_a_telephone(browser: Browser):
 
 
 def test_a_name_of_a_column_cannot_leave_its_attribute():
-    cells = labelled(Markup("<th>a</th><td>b</td><td>c</td>"), [{"label": "A"}, {"label": 'x" onclick="y'}])
+    cells = labelled(Markup("<th>a</th><td>b</td><td>c</td>"), headings([{"label": "A"}, {"label": 'x" onclick="y'}]))
     assert cells == Markup(
         '<th role="rowheader" data-label="A">a</th>'
         '<td role="cell" data-label="x&#34; onclick=&#34;y">b</td><td role="cell" data-label="">c</td>'

@@ -14,10 +14,10 @@ from app.capture.models import DataQuery, QueryMessage
 from app.capture.queries.rules import Closing, Origin, Raised, State, Step, raised_before
 from app.capture.rules import form_name
 from app.foundation import paging
-from app.foundation.database import Instant, among, streamed, table_of, within, written_out
+from app.foundation.database import KINDS, Instant, among, streamed, table_of, within, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
-from app.participants.reads import at_sites, at_their_sites
+from app.participants.reads import at_sites, at_their_sites, narrowed_to
 from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -38,6 +38,15 @@ _WAITING = (
     )
     .group_by(QUERY.c.state)
 )
+
+
+_STANDING = (
+    select(QUERY.c.participant_id, func.count().label("number"))
+    .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
+    .where(QUERY.c.study_id == bindparam("study_id", type_=Integer), QUERY.c.closed_at.is_(None))
+    .group_by(QUERY.c.participant_id)
+)
+_STANDING_AMONG = {kind: _STANDING.where(among(QUERY.c.participant_id, kind)) for kind in KINDS}
 
 
 @dataclass(frozen=True)
@@ -252,8 +261,7 @@ def every_query(
 
 def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     """How many queries at the person's sites wait for the site and for whoever closes them, in one statement."""
-    limits = _theirs(study, by)
-    query = _WAITING.where(*limits) if limits else _WAITING
+    query = _theirs_of(_WAITING, study, by)
     found = {state: (number, oldest) for state, number, oldest in session.execute(query, {"study_id": study.id})}
     open_, answered = found.get(State.OPEN, (0, None)), found.get(State.ANSWERED, (0, None))
     return Waiting(open_[0], answered[0], open_[1], answered[1])
@@ -261,22 +269,25 @@ def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
 
 def standing_by_participant(study: StudyInUse, *, by: Actor) -> Select[tuple[int, int]]:
     """Of whom something is asked that stands, open or answered, with how often: as the list of queries shows it to this
-    person, and nobody else's. Columns: participant_id, number.
+    person, and nobody else's. Columns: participant_id, number. To be asked with the `study_id`.
     """
-    return (
-        select(QUERY.c.participant_id, func.count().label("number"))
-        .join(PARTICIPANT, PARTICIPANT.c.id == QUERY.c.participant_id)
-        .where(QUERY.c.study_id == study.id, QUERY.c.closed_at.is_(None), *_theirs(study, by))
-        .group_by(QUERY.c.participant_id)
-    )
+    return _theirs_of(_STANDING, study, by)
 
 
 def standing_of(session: Session, study: StudyInUse, participants: Collection[int], *, by: Actor) -> dict[int, int]:
     """The same for some participants by id, in one statement; those of whom nothing is asked are left out."""
     if not participants:
         return {}
-    query = standing_by_participant(study, by=by).where(among(QUERY.c.participant_id, session.get_bind().dialect.name))
-    return {row.participant_id: row.number for row in session.execute(query, {"ids": sorted(participants)})}
+    query = _theirs_of(_STANDING_AMONG[session.get_bind().dialect.name], study, by)
+    wanted = {"study_id": study.id, "ids": sorted(participants)}
+    return {row.participant_id: row.number for row in session.execute(query, wanted)}
+
+
+def _theirs_of(query: Select[Any], study: StudyInUse, by: Actor) -> Select[Any]:
+    """A query that is built once, as far as it is theirs (`_theirs`)."""
+    if has_withheld(study):
+        return query.where(*_theirs(study, by))
+    return narrowed_to(query, sites_for(by, Permission.ENTRY_READ))
 
 
 def _theirs(study: StudyInUse, by: Actor) -> tuple[ColumnElement[bool], ...]:

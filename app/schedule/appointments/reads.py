@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Integer, Select, bindparam, literal, or_, select, tuple_
@@ -12,8 +13,8 @@ from app.foundation import paging
 from app.foundation.database import Instant, at_most, table_of, written_out
 from app.foundation.errors import NotFound
 from app.participants.identity import PARTICIPANT
-from app.participants.reads import SITE, at_their_sites
-from app.people.access import Actor
+from app.participants.reads import SITE, at_their_sites, narrowed_to
+from app.people.access import Actor, sites_for
 from app.people.permissions import Permission, holders
 from app.people.reads import MEMBERSHIP, PERSON
 from app.schedule.appointments import rules
@@ -188,8 +189,9 @@ def appointments_between(
 
     With `person_id` those with that person only; a blinded reader is not told with whom sessions are.
     """
-    query = _between(by, person_id, statuses).order_by(APPOINTMENT.c.starts_at, APPOINTMENT.c.id).limit(limit)
-    rows = session.execute(query, {"of_study": study.id, "begins": begins, "ends": ends}).mappings()
+    query, wanted = _between(by, person_id, statuses)
+    wanted |= {"of_study": study.id, "begins": begins, "ends": ends}
+    rows = session.execute(_earliest(query, limit), wanted).mappings()
     return [_row(row, blinded=by.blinded) for row in rows]
 
 
@@ -208,7 +210,7 @@ def appointments_page(
 ) -> paging.Page[AppointmentRow]:
     """One page of `appointments_between`; with `participant` of the one with this code alone."""
     size = paging.page_size(limit)
-    query, backwards = _between(by, person_id, statuses), False
+    (query, wanted), backwards = _between(by, person_id, statuses), False
     if participant is not None:
         query = query.where(PARTICIPANT.c.code == participant)
     if cursor:
@@ -217,7 +219,7 @@ def appointments_page(
         here = tuple_(APPOINTMENT.c.starts_at, APPOINTMENT.c.id)
         query = query.where(here < place if backwards else here > place)
     order = [each.desc() if backwards else each.asc() for each in (APPOINTMENT.c.starts_at, APPOINTMENT.c.id)]
-    wanted = {"of_study": study.id, "begins": begins, "ends": ends}
+    wanted |= {"of_study": study.id, "begins": begins, "ends": ends}
     found = session.execute(query.order_by(*order).limit(size + 1), wanted).mappings().all()
     rows = [_row(row, blinded=by.blinded) for row in found]
     return paging.page_of(rows, size, place_of, cursor=cursor, backwards=backwards)
@@ -228,13 +230,29 @@ def place_of(row: AppointmentRow) -> tuple[str, int]:
     return row.starts_at.isoformat(timespec="microseconds"), row.id
 
 
-def _between(by: Actor, person_id: int | None, statuses: Iterable[AppointmentStatus]) -> Select[Any]:
-    query = _BETWEEN.where(at_their_sites(by), APPOINTMENT.c.status.in_([str(status) for status in statuses]))
-    if person_id is not None:
-        query = query.where(APPOINTMENT.c.person_id == person_id)
-        if by.blinded:
-            query = query.where(APPOINTMENT.c.kind != VisitKind.TREATMENT)
-    return query
+def _between(
+    by: Actor, person_id: int | None, statuses: Iterable[AppointmentStatus]
+) -> tuple[Select[Any], dict[str, object]]:
+    """The query that is built once for all who ask the same, and what it is asked with."""
+    of_whom = None if person_id is None else by.blinded
+    query = _between_of(sites_for(by, Permission.PARTICIPANT_READ), of_whom, tuple(statuses))
+    return query, {} if person_id is None else {"of_person": person_id}
+
+
+@lru_cache(maxsize=256)
+def _between_of(
+    sites: frozenset[int] | None, without_sessions: bool | None, statuses: tuple[AppointmentStatus, ...]
+) -> Select[Any]:
+    """`without_sessions`: of one person, with or without the sessions of treatment; None: of everybody."""
+    query = narrowed_to(_BETWEEN, sites).where(APPOINTMENT.c.status.in_([str(status) for status in statuses]))
+    if without_sessions is not None:
+        query = query.where(APPOINTMENT.c.person_id == bindparam("of_person", type_=Integer))
+    return query.where(APPOINTMENT.c.kind != VisitKind.TREATMENT) if without_sessions else query
+
+
+@lru_cache(maxsize=256)
+def _earliest(query: Select[Any], limit: int) -> Select[Any]:
+    return query.order_by(APPOINTMENT.c.starts_at, APPOINTMENT.c.id).limit(limit)
 
 
 def taken_at(
