@@ -61,7 +61,7 @@ class SecondSpot(Spot):
     def is_second(self) -> bool:
         return True
 
-    @cached_property
+    @property
     def entry(self) -> EntryState | None:
         return None
 

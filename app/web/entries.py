@@ -68,7 +68,6 @@ from app.participants.reads import participant_by_code
 from app.people.access import may, require, why_not
 from app.people.permissions import Permission
 from app.schedule.models import ParticipantVisit
-from app.schedule.reads import visit_of
 from app.schedule.rules import in_window
 from app.schedule.status import VisitStatus
 from app.studies.definition import Instrument, Item, ItemType, MissingCode, Visit, cell_parts, unscheduled_number
@@ -208,16 +207,23 @@ class Spot:
         return None
 
     @cached_property
+    def stored(self) -> reads.Spot:
+        """What is kept of this place, in one statement."""
+        return reads.spot_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
+
+    @property
     def visit(self) -> ParticipantVisit:
-        return visit_of(self.here.session, self.participant_id, self.planned.code)
+        if self.stored.visit is None:
+            raise NotFound
+        return self.stored.visit
 
-    @cached_property
+    @property
     def place(self) -> Place:
-        return reads.place_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
+        return self.stored.place
 
-    @cached_property
+    @property
     def entry(self) -> EntryState | None:
-        return reads.entry_of(self.here.session, self.participant_id, **self.place_asked)
+        return self.stored.entry
 
     @cached_property
     def made_under(self) -> tuple[str, str] | None:
