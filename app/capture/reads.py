@@ -562,9 +562,7 @@ class Spot:
     visit: ParticipantVisit | None
 
 
-def spot_of(
-    session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int = 1
-) -> Spot:
+def spot_of(session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int = 1) -> Spot:
     """`place_of`, `entry_of` and the visit, in one statement: what every page of a form must know."""
     wanted = place_wanted(participant_id, visit, instrument, by=by, repeat=repeat)
     row = session.execute(_SPOT, wanted).first()
