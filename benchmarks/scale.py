@@ -24,7 +24,7 @@ from app.studies.in_use import study_in_use
 from benchmarks.clients import CLIENTS, WORKERS, Write, all_at_once, serving
 from benchmarks.filling import fill
 from benchmarks.randomising import new_database
-from benchmarks.run import Measured, bare_commit, form_fields, measured, page_token, void
+from benchmarks.run import WARM_UP, Measured, bare_commit, form_fields, measured, page_token, void
 from benchmarks.study import ANSWERS, definition
 from tests.durability.client import Client
 from tests.postgres import server as postgres
@@ -127,9 +127,10 @@ def saved_at_once(port: int, token: str, size: int, first: int) -> Measured:
     """What eight clients wait for while they save forms of participants from all over the trial, from this one on."""
     randomised = size - size // 100
     path = "/api/v1/studies/bench/participants/B-{:06}/visits/{}/entries/wellbeing"
-    numbers = range(first, randomised, max(2, randomised // SAVES))
+    numbers = range(first, randomised, max(2, randomised // (SAVES + WARM_UP)))
     writes = [Write("PUT", path.format(each, LAST), {"values": ANSWERS}) for each in numbers]
-    done = all_at_once(port, token, writes)
+    all_at_once(port, token, writes[:WARM_UP])  # as with pages: each worker reads the study and the form once
+    done = all_at_once(port, token, writes[WARM_UP:])
     rate = f"{done.rate:.0f}/s (goal {GOAL_SAVES}), {len(done.errors)} errors in {len(done.took)}"
     print(f"{CLIENTS} clients save 30 items each, {WORKERS} workers: {rate}", *done.errors[:3], sep="\n  ", flush=True)
     return Measured("", statistics.median(done.took), statistics.quantiles(done.took, n=20)[-1])
