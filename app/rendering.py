@@ -25,7 +25,7 @@ from starlette.responses import HTMLResponse
 
 from app.foundation.languages import Names, day_in, in_language, languages, name_of, translations
 from app.foundation.partial_dates import days_of
-from app.templating import Quick, attributes
+from app.templating import Quick, attributes, shown
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "templates"
@@ -167,15 +167,12 @@ def templates(language: str = "en") -> Quick:
 def spoken(catalogue: NullTranslations) -> Callable[..., Markup]:
     """`_(...)` of the templates: a sentence of theirs, translated, with what is put into it escaped.
 
-    As the i18n extension has it, but a sentence with nothing to put in is made up once: a form asks for two hundred.
+    As the i18n extension has it, but a sentence is looked up once: a page asks for two hundred.
     """
-
-    @lru_cache(maxsize=4096)
-    def whole(message: str) -> Markup:
-        return Markup(catalogue.gettext(message)) % {}  # noqa: S704
+    said = lru_cache(maxsize=4096)(catalogue.gettext)
 
     def gettext(message: str, /, **values: object) -> Markup:
-        return Markup(catalogue.gettext(message)) % values if values else whole(message)  # noqa: S704
+        return Markup(said(message) % {name: shown(value) for name, value in values.items()})  # noqa: S704
 
     return gettext
 
