@@ -554,7 +554,7 @@ _PLACE = select(*PLACE).select_from(AT_PLACE).where(OF_THEM)
 
 
 @dataclass(frozen=True)
-class Spot:
+class Stored:
     """Where something is entered, what is saved there, and its visit with its dates; None of what is not there."""
 
     place: Place
@@ -562,15 +562,17 @@ class Spot:
     visit: ParticipantVisit | None
 
 
-def spot_of(session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int = 1) -> Spot:
+def stored_at(
+    session: Session, participant_id: int, visit: str, instrument: str, *, by: Actor, repeat: int = 1
+) -> Stored:
     """`place_of`, `entry_of` and the visit, in one statement: what every page of a form must know."""
     wanted = place_wanted(participant_id, visit, instrument, by=by, repeat=repeat)
-    row = session.execute(_SPOT, wanted).first()
+    row = session.execute(_STORED, wanted).first()
     if row is None:
         raise NotFound
     begins, ends = len(PLACE), len(PLACE) + len(_ENTRY)
     entry, held = dict(zip(_ENTRY, row[begins:ends], strict=True)), dict(zip(VISIT.c.keys(), row[ends:], strict=True))
-    return Spot(
+    return Stored(
         place_from(row._mapping),
         entry_state(entry) if entry["id"] is not None else None,
         made_of(ParticipantVisit, held) if held["id"] is not None else None,
@@ -578,7 +580,7 @@ def spot_of(session: Session, participant_id: int, visit: str, instrument: str, 
 
 
 _ENTRY = (*ENTRY.c.keys(), "participant")
-_SPOT = (
+_STORED = (
     select(
         *PLACE,
         *(column.label(f"entry_{column.name}") for column in ENTRY.c),

@@ -207,9 +207,9 @@ class Spot:
         return None
 
     @cached_property
-    def stored(self) -> reads.Spot:
+    def stored(self) -> reads.Stored:
         """What is kept of this place, in one statement."""
-        return reads.spot_of(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
+        return reads.stored_at(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
 
     @property
     def visit(self) -> ParticipantVisit:

@@ -13,10 +13,11 @@ from app.audit.verify import verify
 from app.capture import actions, reads
 from app.capture.actions import SavedEntry, drop_draft, keep_draft, save_entry, sign_entry
 from app.capture.rules import signature_holds
-from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, Refused
+from app.foundation.errors import Conflict, FieldProblem, Invalid, NotAllowed, NotFound, Refused
 from app.participants.models import Participant, Status
 from app.people.access import Actor
 from app.schedule.models import VisitStatus
+from app.schedule.reads import visits_of
 from app.studies.in_use import StudyInUse
 from tests.capture.records import consented
 from tests.factories import MINI, NOW, definition, mini_study, person
@@ -90,6 +91,22 @@ def test_a_first_save_logs_every_item_with_who_when_and_what(session, participan
     assert entry.values == PAIN
     assert (entry.saved_by, entry.created_by, entry.saved_at) == (assessor.username, assessor.username, NOW)
     assert verify(session, "mini").intact
+
+
+def test_what_is_stored_at_a_place_is_read_at_once_as_by_itself(session, study, participant, save, assessor):
+    save(PAIN)
+    form: dict[str, Any] = {"visit": "week18", "instrument": "pain", "base_version": 1, "now": NOW}
+    keep_draft(session, study, participant, typed={"pain_nrs": ["9"]}, by=assessor, **form)
+    places = [("week18", "pain", 1), ("week18", "pain", 2), ("week12", "pain", 1), ("none", "x", 1)]
+    for visit, instrument, repeat in places:
+        where: dict[str, Any] = {"visit": visit, "instrument": instrument, "repeat": repeat}
+        found = reads.stored_at(session, participant.id, by=assessor, **where)
+        assert found.place == reads.place_of(session, participant.id, by=assessor, **where)
+        assert found.entry == reads.entry_of(session, participant.id, **where)
+        visits = [each for each in visits_of(session, participant.id) if each.code == visit]
+        assert ([found.visit] if found.visit else []) == visits
+    with pytest.raises(NotFound):
+        reads.stored_at(session, 0, "week18", "pain", by=assessor)
 
 
 @pytest.mark.requirement("EMA-6")
