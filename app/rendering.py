@@ -167,11 +167,17 @@ def templates(language: str = "en") -> Quick:
 def spoken(catalogue: NullTranslations) -> Callable[..., Markup]:
     """`_(...)` of the templates: a sentence of theirs, translated, with what is put into it escaped.
 
-    As the i18n extension has it, but a sentence is looked up once: a page asks for two hundred.
+    As the i18n extension has it, but a sentence is looked up once, and one with nothing to put in is made up once.
     """
     said = lru_cache(maxsize=4096)(catalogue.gettext)
 
+    @lru_cache(maxsize=4096)
+    def whole(message: str) -> Markup:
+        return Markup(said(message) % {})  # noqa: S704
+
     def gettext(message: str, /, **values: object) -> Markup:
+        if not values:
+            return whole(message)
         return Markup(said(message) % {name: shown(value) for name, value in values.items()})  # noqa: S704
 
     return gettext

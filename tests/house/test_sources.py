@@ -247,3 +247,20 @@ def test_everything_installed_is_one_version_with_its_hashes(lock: str) -> None:
     fetched = re.findall(r"pip (?:install|sync) .*", commands)
     assert fetched
     assert all("--require-hashes" in each or "--no-deps" in each for each in fetched), "all but our own folder"
+
+
+# Patterns
+
+
+def test_no_group_of_a_pattern_gives_nothing_back() -> None:
+    """Python 3.11.2 lets such a group match what it should not, where something within it is tried in two ways."""
+    wanted = re.compile(r"(?<!\\)\)[*+?]\+|\(\?>")
+    assert wanted.search("(?:a|b)*+c")
+    assert not wanted.search("[ab]*+(?:c|d)+")
+    found = {
+        f"{name}: {each.value}"
+        for name, tree in trees(r"\)[*+?]\+|\(\?>").items()
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Constant) and isinstance(each.value, str) and wanted.search(each.value)
+    }
+    assert not found

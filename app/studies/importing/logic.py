@@ -15,7 +15,7 @@ _token = re.compile(
 _part = re.compile(r"\[([^\[\]]*)\]")
 _instance = re.compile(r"[0-9]{1,9}|(?:current|first|last|previous|next|new)-instance").fullmatch
 # Nothing is given back once it is taken: blanks that could belong to any of three places take the cube of their number.
-_field = re.compile(r"([A-Za-z0-9_.-]++)\s*+(?:\(([^()\[\]]++)\)\s*+)?((?::[A-Za-z0-9_-]++)*+)").fullmatch
+_field = re.compile(r"([A-Za-z0-9_.-]++)\s*+(?:\(([^()\[\]]++)\)\s*+)?((?::[A-Za-z0-9_-]++)*)").fullmatch
 _EQUAL = ("=", "<>", "!=")
 _RELATIVE = frozenset({f"{which}-event-name" for which in ("first", "last", "previous", "next")} | {"event-name"})
 # No field has a hyphen in its name.

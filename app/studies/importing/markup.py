@@ -20,8 +20,9 @@ _XML_SPACE = "http://www.w3.org/XML/1998/namespace"
 
 _declaration = re.compile(r"\A\s*<\?xml[^>]{0,200}\?>")
 _end_or_quote = re.compile(r"[>\"']")
-# Tags of which no attribute goes over a line end, and the texts before them: nothing is given back once it is taken.
-_tags_without_lines = re.compile(r"""(?:[^<]*+<(?!!)[^<>"']*+(?:"[^"\r\n]*+"[^<>"']*+|'[^'\r\n]*+'[^<>"']*+)*+>)++""")
+# Tags of which no attribute goes over a line end, and the texts before them. What is taken is given back attribute by
+# attribute at most: groups that give nothing back match wrongly in Python 3.11.2, which Debian 12 has.
+_tags_without_lines = re.compile(r"""(?:[^<]*+<(?!!)[^<>"']*+(?:"[^"\r\n]*+"[^<>"']*+|'[^'\r\n]*+'[^<>"']*+)*>)+""")
 _LONGEST_DECLARATION = 1_000
 _TOO_MANY = f"The file has more than {MOST_ELEMENTS:,} elements. Export the definition without data."
 _CDATA, _END_OF_CDATA = "<![CDATA[", "]]>"
