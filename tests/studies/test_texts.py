@@ -104,7 +104,8 @@ def test_a_licensed_wording_lies_over_the_study_and_is_no_part_of_it(session: Se
     assert form.items[0].label == "Pain, past week"  # what the codebook says
     assert load_wording(session, study, [], by=by, now=NOW) == 1
     assert as_read(session, study.id, form, "en", own="en") is form
-    told = session.execute(select(LOG.c.subject, LOG.c.old, LOG.c.new).where(LOG.c.action == WORDED)).all()
+    words = select(LOG.c.subject, LOG.c.old, LOG.c.new).where(LOG.c.action == WORDED)
+    told = session.execute(words.order_by(LOG.c.position)).all()
     assert [(row.subject, row.old is None, row.new is None) for row in told] == [
         ("wording/pain/en", True, False),
         ("wording/pain/en", False, True),
