@@ -19,22 +19,18 @@ from markupsafe import Markup, escape
 OF_EVERY_DICT = frozenset(dir(dict))
 _NOTHING: Final = object()
 _FUNCTIONS = frozenset({FunctionType, BuiltinFunctionType, MethodType})
-ENDED = "what was called has nothing more to give"
 _SAYS_WHAT_IT_WANTS = "jinja_pass_arg"
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """The text of a value as it stands on a page: escaped, unless it is markup or cannot hold anything to escape."""
-    kind = type(value)
-    if kind is str:
+    if type(value) is str:
         if "&" in value or "<" in value or ">" in value or '"' in value or "'" in value:
             return escape(value)
-        text: str = value
-        return text
-    if kind is Markup:
-        marked: Markup = value
-        return marked
-    return str(value) if kind is int else escape(value)
+        return value
+    if type(value) is Markup:
+        return value
+    return str(value) if type(value) is int else escape(value)
 
 
 def attributes(given: Mapping[str, Any]) -> Markup:
@@ -50,11 +46,10 @@ def attributes(given: Mapping[str, Any]) -> Markup:
 @lru_cache(maxsize=1024)
 def _name(name: str) -> str:
     if _NO_NAME.search(name):
-        raise ValueError(NO_NAME.format(name))
+        raise ValueError(f"{name!r} is not the name of an attribute.")
     return str(escape(name))
 
 
-NO_NAME = "{!r} is not the name of an attribute."
 _NO_NAME = re.compile(r"[\s/>=]", re.ASCII)
 
 
@@ -73,7 +68,7 @@ class Called(Context):
         try:
             return __called(*arguments, **named)
         except StopIteration:
-            return __self.environment.undefined(ENDED)
+            return __self.environment.undefined("what was called has nothing more to give")
 
 
 class Generator(CodeGenerator):

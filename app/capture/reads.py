@@ -26,6 +26,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     tuple_,
     union_all,
 )
@@ -217,6 +218,10 @@ def entry_columns() -> Select[Any]:
     return select(*ENTRY.c, PARTICIPANT.c.code.label("participant")).join(
         PARTICIPANT, PARTICIPANT.c.id == ENTRY.c.participant_id
     )
+
+
+STATE = tuple(entry_columns().selected_columns.keys())
+"""The names of what `entry_state` reads."""
 
 
 def entry_state(row: Mapping[str, Any]) -> EntryState:
@@ -567,39 +572,22 @@ def stored_at(
 ) -> Stored:
     """`place_of`, `entry_of` and the visit, in one statement: what every page of a form must know."""
     wanted = place_wanted(participant_id, visit, instrument, by=by, repeat=repeat)
-    row = session.execute(_STORED, wanted).first()
+    row = session.execute(_stored(), wanted).mappings().first()
     if row is None:
         raise NotFound
-    begins, ends = len(PLACE), len(PLACE) + len(_ENTRY)
-    entry, held = dict(zip(_ENTRY, row[begins:ends], strict=True)), dict(zip(VISIT.c.keys(), row[ends:], strict=True))
+    dates = {column.name: row[f"visit_{column.name}"] for column in VISIT.c}
     return Stored(
-        place_from(row._mapping),
-        entry_state(entry) if entry["id"] is not None else None,
-        made_of(ParticipantVisit, held) if held["id"] is not None else None,
+        place_from(row),
+        entry_state({name: row[name] for name in STATE}) if row["id"] is not None else None,
+        made_of(ParticipantVisit, dates) if dates["id"] is not None else None,
     )
 
 
-_ENTRY = (*ENTRY.c.keys(), "participant")
-_STORED = (
-    select(
-        *PLACE,
-        *(column.label(f"entry_{column.name}") for column in ENTRY.c),
-        PARTICIPANT.c.code.label("entry_participant"),
-        *(column.label(f"visit_{column.name}") for column in VISIT.c),
-    )
-    .select_from(
-        AT_PLACE.outerjoin(
-            ENTRY,
-            and_(
-                ENTRY.c.participant_id == PARTICIPANT.c.id,
-                ENTRY.c.visit == _AT_VISIT,
-                ENTRY.c.instrument == _AT_INSTRUMENT,
-                ENTRY.c.repeat == bindparam("repeat", type_=Integer),
-            ),
-        )
-    )
-    .where(OF_THEM)
-)
+@cache
+def _stored() -> Select[Any]:
+    entry = _entry_query().subquery("entry_there")
+    dates = (column.label(f"visit_{column.name}") for column in VISIT.c)
+    return select(*PLACE, *dates, entry).select_from(AT_PLACE.outerjoin(entry, true())).where(OF_THEM)
 
 
 def draft_of(

@@ -21,6 +21,7 @@ from app.capture.reads import (
     OF_THEM,
     PLACE,
     QUERY,
+    STATE,
     Answers,
     Filled,
     Place,
@@ -187,7 +188,7 @@ def held_entry(session: Session, about: About, form: Instrument, *, by: Actor) -
     for row in rows:
         if row["id"] is None:
             continue
-        state = entry_state({name: row[name] for name in _STATE})
+        state = entry_state({name: row[name] for name in STATE})
         if (state.visit, state.instrument, state.repeat) == (about.visit, about.instrument, about.repeat):
             entry = state
         elif not state.is_in_error:
@@ -195,9 +196,6 @@ def held_entry(session: Session, about: About, form: Instrument, *, by: Actor) -
     place = place_from(rows[0])
     answers = answers_from(place.screening, others)
     return Held(place, entry, answers, bool(rows[0]["has_queries"]), bool(rows[0]["is_signed"]))
-
-
-_STATE = tuple(entry_columns().selected_columns.keys())
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from app.foundation import paging
 from app.foundation.database import KINDS, Instant, among, streamed, table_of, within, written_out
 from app.foundation.errors import FieldProblem, Invalid, NotFound
 from app.participants.models import Participant
-from app.participants.reads import at_sites, at_their_sites, narrowed_to
+from app.participants.reads import at_their_sites, narrowed_to
 from app.people.access import Actor, require, sites_for
 from app.people.models import Site
 from app.people.permissions import Permission
@@ -190,10 +190,13 @@ def queries_of(
     return _with_threads(session, session.execute(_ENTRY, wanted).mappings().all())
 
 
+_NUMBERED = _QUERIES.where(QUERY.c.id == bindparam("number", type_=Integer))
+
+
 def query_of(session: Session, study: StudyInUse, number: int, *, by: Actor) -> Query:
     """One query with all that was said; NotFound when there is none, or it is not this person's to know."""
     require(by, Permission.ENTRY_READ)
-    query = _QUERIES.where(QUERY.c.id == bindparam("number", type_=Integer), *_theirs(study, by))
+    query = _theirs(_NUMBERED, study, by)
     rows = session.execute(query, {"study_id": study.id, "number": number}).mappings().all()
     if not rows:
         raise NotFound
@@ -261,7 +264,7 @@ def every_query(
 
 def waiting(session: Session, study: StudyInUse, *, by: Actor) -> Waiting:
     """How many queries at the person's sites wait for the site and for whoever closes them, in one statement."""
-    query = _theirs_of(_WAITING, study, by)
+    query = _theirs(_WAITING, study, by)
     found = {state: (number, oldest) for state, number, oldest in session.execute(query, {"study_id": study.id})}
     open_, answered = found.get(State.OPEN, (0, None)), found.get(State.ANSWERED, (0, None))
     return Waiting(open_[0], answered[0], open_[1], answered[1])
@@ -271,40 +274,31 @@ def standing_by_participant(study: StudyInUse, *, by: Actor) -> Select[tuple[int
     """Of whom something is asked that stands, open or answered, with how often: as the list of queries shows it to this
     person, and nobody else's. Columns: participant_id, number. To be asked with the `study_id`.
     """
-    return _theirs_of(_STANDING, study, by)
+    return _theirs(_STANDING, study, by)
 
 
 def standing_of(session: Session, study: StudyInUse, participants: Collection[int], *, by: Actor) -> dict[int, int]:
     """The same for some participants by id, in one statement; those of whom nothing is asked are left out."""
     if not participants:
         return {}
-    query = _theirs_of(_STANDING_AMONG[session.get_bind().dialect.name], study, by)
+    query = _theirs(_STANDING_AMONG[session.get_bind().dialect.name], study, by)
     wanted = {"study_id": study.id, "ids": sorted(participants)}
     return {row.participant_id: row.number for row in session.execute(query, wanted)}
 
 
-def _theirs_of(query: Select[Any], study: StudyInUse, by: Actor) -> Select[Any]:
-    """A query that is built once, as far as it is theirs (`_theirs`)."""
-    if has_withheld(study):
-        return query.where(*_theirs(study, by))
-    return narrowed_to(query, sites_for(by, Permission.ENTRY_READ))
-
-
-def _theirs(study: StudyInUse, by: Actor) -> tuple[ColumnElement[bool], ...]:
-    """At the person's sites, without what is asked of an entry that they are not to see (`capture.double`).
-
-    Nothing where they see all.
+def _theirs(query: Select[Any], study: StudyInUse, by: Actor) -> Select[Any]:
+    """A query that is built once, at the person's sites, without what is asked of an entry that they are not to see
+    (`capture.double`).
     """
-    sites = sites_for(by, Permission.ENTRY_READ)
-    limits = () if sites is None else (at_sites(sites),)
+    query = narrowed_to(query, sites_for(by, Permission.ENTRY_READ))
     if not has_withheld(study):
-        return limits
+        return query
     place = (QUERY.c.participant_id, QUERY.c.visit, QUERY.c.instrument, PARTICIPANT.c.site_id)
-    return (*limits, not_(is_withheld(study, by, *place)))
+    return query.where(not_(is_withheld(study, by, *place)))
 
 
 def _narrowed(study: StudyInUse, by: Actor, wanted: Wanted, now: datetime) -> Select[Any]:
-    query = _QUERIES.where(*_theirs(study, by))
+    query = _theirs(_QUERIES, study, by)
     if wanted.site is not None:
         query = query.where(SITE.c.code == wanted.site)
     if wanted.state is not None:
