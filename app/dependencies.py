@@ -31,9 +31,10 @@ from app.amendments.reads import study_as_made
 from app.audit.actions import record_refusal
 from app.audit.newest import Newest, Remembering, newest_in, written
 from app.foundation import clock, idempotency
+from app.foundation.ahead import Soon
 from app.foundation.crypto.passkeys import Place, place_of
 from app.foundation.crypto.secrets import same
-from app.foundation.database import Database, afterwards, end, only_reads, undo
+from app.foundation.database import Database, afterwards, end, only_reads, soon, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.json_parts import members, text_of
 from app.foundation.languages import SOURCE, Names, asked_for, in_language, nearest
@@ -303,6 +304,20 @@ class Here:
     """The language of a link, which was chosen when it was made."""
     worded: bool = True
     """Whether the study is shown in the words of whoever reads; not to somebody who writes them."""
+
+    @property
+    def soon(self) -> Soon:
+        """How a read is begun whose answer is wanted later on this page."""
+        return soon(self.session)
+
+    def begin(self) -> None:
+        """Begin what every page in a study asks: its shell names the sites."""
+        _ = self.my_sites
+
+    @cached_property
+    def my_sites(self) -> Callable[[], tuple[people.SiteRow, ...]]:
+        """The sites of the study at which this person works, by code."""
+        return self.soon(people.sites_worked_at, self.session, self.the_study.id, by=self.actor)
 
     @property
     def the_study(self) -> StudyInUse:
@@ -585,7 +600,9 @@ def page_in_study(request: Request, session: Reading) -> Here:
     # Read here and not declared: hundreds of pages would each have it analysed when the server starts.
     _refuse_nul_in_query(request)
     study = request.path_params["study"]
-    return _here(request, session, {}, study=study, unsafe=False, touch=not is_unattended(request))
+    here = _here(request, session, {}, study=study, unsafe=False, touch=not is_unattended(request))
+    here.begin()
+    return here
 
 
 def logged_page_in_study(request: Request, session: Writing) -> Here:

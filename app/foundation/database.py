@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -34,11 +35,14 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.orm.attributes import manager_of_class
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
 from app.foundation import repeated
+from app.foundation.ahead import Ahead, Soon, once
 from app.foundation.crypto.keys import Keyring
+from app.foundation.repeated import PREPARED
 from app.foundation.turns import short_turns
 
 SQLModel.metadata.naming_convention = {
@@ -89,8 +93,12 @@ class Direct(Session):
     What a session does for the sake of models took a tenth of every statement.
     """
 
+    ahead: Ahead | None = None
+
     def execute(self, statement: Any, params: Any = None, **options: Any) -> Any:
         """As that of any session: what waits to be stored is stored first."""
+        if self.ahead is not None and (found := self.ahead.execute(statement, params)) is not None:
+            return found
         # By the same mark a session knows them; a table, a function and a text have none.
         if options or statement._propagate_attrs:
             return super().execute(statement, params, **options)
@@ -135,11 +143,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that is rolled back at the end.
-
-        On PostgreSQL, where it is read only anyway, its end is a COMMIT: at a ROLLBACK the driver forgets what it had
-        prepared, and every statement of the next page would be parsed and planned anew.
-        """
+        """A session that is rolled back at the end."""
         info = {"keys": self.keys, END: self._end_reading}
         with (
             Direct(self._reader, expire_on_commit=False, autoflush=False, info=info) as session,
@@ -149,11 +153,9 @@ class Database:
             self._end_reading(session)
 
     def _end_reading(self, session: Session) -> None:
+        _close_open(session)
         session.expunge_all()  # nothing is to be stored, whatever was done to what was read
-        if self.is_sqlite:
-            session.rollback()
-        else:
-            session.commit()
+        session.rollback()
 
     def refuse_unsafe_settings(self) -> None:
         """Raise UnsafeDatabase when PostgreSQL may lose a committed transaction (REL-12)."""
@@ -172,14 +174,9 @@ class Database:
         self.engine.dispose()
 
 
-# Statements that a connection keeps prepared: a day's pages ask a few hundred different ones, and the driver's own
-# hundred would drop each just before it comes again.
-MOST_PREPARED = 400
-
-
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        from app.foundation.cursors import QuickCursor  # the driver is needed for nothing else
+        from app.foundation.cursors import Prepared  # the driver is needed for nothing else
 
         # Errors must not carry what somebody typed into the server's log: hide_parameters.
         # More connections than Starlette has threads (40), so that no request waits for one (libraries.md, finding 10).
@@ -193,12 +190,14 @@ def _engine(url: str) -> Engine:
             max_overflow=30,
             pool_pre_ping=False,
             hide_parameters=True,
-            connect_args={"options": options, "cursor_factory": QuickCursor},
+            connect_args={"options": options},
         )
 
         @event.listens_for(engine, "connect")
-        def _on_connect(dbapi_connection: Any, _record: object) -> None:
-            dbapi_connection.prepared_max = MOST_PREPARED
+        def _on_connect(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+            prepared = record.info[PREPARED] = Prepared(dbapi_connection)
+            dbapi_connection.prepare_threshold = None  # the driver would drop what it did not prepare itself
+            dbapi_connection.cursor_factory = prepared.cursor
 
         return engine
     engine = create_engine(
@@ -275,6 +274,9 @@ def _nothing_open(session: Session) -> Iterator[None]:
 
 
 def _close_open(session: Session) -> None:
+    if isinstance(session, Direct) and session.ahead is not None:
+        session.ahead.settle()
+        session.ahead = None
     for result in session.info.pop(OPEN, ()):
         result.close()
 
@@ -291,6 +293,19 @@ def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Ro
         result.close()
         if result in opened:
             opened.remove(result)
+
+
+def soon(session: Session) -> Soon:
+    """How a read is begun ahead of time: not at all in a session that writes, on SQLite, and while somebody listens."""
+    if not isinstance(session, Direct) or not only_reads(session):
+        return partial
+    if session.ahead is None:
+        connection = session.connection()
+        prepared = connection.info.get(PREPARED)
+        if prepared is None or connection.dispatch.before_cursor_execute:
+            return once
+        session.ahead = Ahead(connection, prepared.settle)
+    return session.ahead.soon
 
 
 def plan_by_value(session: Session) -> None:

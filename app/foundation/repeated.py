@@ -6,16 +6,28 @@ third execution on (decision 0035). Whatever is not plain goes through SQLAlchem
 somebody listens to statements.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import CompoundSelect, Connection, CursorResult, Delete, Dialect, Insert, Select, TextClause, Update
+from sqlalchemy import (
+    CompoundSelect,
+    Connection,
+    CursorResult,
+    Delete,
+    Dialect,
+    Insert,
+    Numeric,
+    Select,
+    TextClause,
+    Update,
+)
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
+PREPARED = "what the connection holds ready"
 _PLAIN = (Select, CompoundSelect, Insert, Update, Delete, TextClause)
 
 
@@ -69,11 +81,7 @@ class Repeated:
         """Execute it; None where it was made for other parameters. The database's errors come as from a connection."""
         if params.keys() != self._names:
             return None
-        values: Any = {**self._given, **params}
-        for name, converts in self._binds:
-            values[name] = converts(values[name])
-        if self._order is not None:
-            values = [values[name] for name in self._order]
+        values = self._values(params)
         driver: Any = connection.connection.dbapi_connection
         cursor: Any = None
         try:
@@ -86,11 +94,43 @@ class Repeated:
                 found = Found(self._columns, iter(rows), len(rows))
             cursor.close()
         except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, connection.dialect.loaded_dbapi.Error):
-                raise  # the database was not asked: a value is none that the driver can send
-            # It knows which error means what, and which connections are of no use any more.
-            connection._handle_dbapi_exception(error, self._text, None, cursor, None)
+            self._failed(connection, error, cursor)
         return found
+
+    def ask_ahead(self, connection: Connection, params: Mapping[str, Any]) -> Callable[[], Found] | None:
+        """Have PostgreSQL begin with it; what is given waits for the rows. None where that cannot be."""
+        if params.keys() != self._names or self._columns is None:
+            return None
+        columns, prepared = self._columns, connection.info.get(PREPARED)
+        if prepared is None:
+            return None
+        try:
+            coming = prepared.ask_ahead(self._text, self._values(params))
+        except BaseException as error:
+            self._failed(connection, error, None)
+        if coming is None:
+            return None
+
+        def answer() -> Found:
+            try:
+                _, rows = prepared.answer(coming)
+            except BaseException as error:
+                self._failed(connection, error, None)
+            return Found(columns, iter(rows), len(rows))
+
+        return answer
+
+    def _values(self, params: Mapping[str, Any]) -> Any:
+        values = {**self._given, **params}
+        for name, converts in self._binds:
+            values[name] = converts(values[name])
+        return values if self._order is None else [values[name] for name in self._order]
+
+    def _failed(self, connection: Connection, error: BaseException, cursor: Any) -> NoReturn:
+        if isinstance(error, Exception) and not isinstance(error, connection.dialect.loaded_dbapi.Error):
+            raise error  # the database was not asked: a value is none that the driver can send
+        # It knows which error means what, and which connections are of no use any more.
+        connection._handle_dbapi_exception(error, self._text, None, cursor, None)
 
 
 _NO_COLUMNS = SimpleResultMetaData(())
@@ -146,8 +186,8 @@ def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: C
         return None  # only its author knows what a text finds
     columns = list(statement.exported_columns)
     keys = list(result.keys())
-    if len(columns) != len(keys):
-        return None
+    if len(columns) != len(keys) or any(isinstance(column.type, Numeric) for column in columns):
+        return None  # how a number with decimals is read depends on what the driver makes of it
     converts = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
     return Repeated(
         compiled,
@@ -155,3 +195,11 @@ def _kept(dialect: Dialect, statement: Any, params: Mapping[str, Any], result: C
         frozenset(params),
         defaults,
     )
+
+
+def ask_ahead(connection: Connection, statement: Any, params: Any) -> Callable[[], Found] | None:
+    """Have PostgreSQL begin with a statement that came before; None where that cannot be, and `execute` is the way."""
+    kept = _KNOWN[connection.dialect.name].get(statement)
+    if kept.__class__ is not Repeated or connection.dispatch.before_cursor_execute:
+        return None
+    return kept.ask_ahead(connection, params or {})

@@ -5,7 +5,7 @@ an older version sees both side by side.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -195,7 +195,7 @@ class Spot:
         In the order of the plan from this one on, then from its beginning; None when there is none.
         """
         definition, codes = self.here.the_study.definition, self.planned.instruments
-        begun = reads.forms_begun(self.here.session, self.participant_id, self.planned.code)
+        begun = self.begun_soon()
         pairs = states_of(self.here.session, definition, self.participant_id)
         at = codes.index(self.instrument.code)
         for code in [*codes[at + 1 :], *codes[:at]]:
@@ -206,10 +206,29 @@ class Spot:
                 return form, repeat
         return None
 
+    def begin(self) -> None:
+        """Begin what the form wants to know of this place: none of it waits for the other."""
+        _ = self.stored_soon, self.begun_soon, self.threads_soon
+
+    @cached_property
+    def stored_soon(self) -> Callable[[], reads.Stored]:
+        """What is kept of this place, in one statement."""
+        read, asked = reads.stored_at, self.place_asked
+        return self.here.soon(read, self.here.session, self.participant_id, by=self.here.actor, **asked)
+
+    @cached_property
+    def begun_soon(self) -> Callable[[], dict[str, int | None]]:
+        """Which forms of the visit are begun."""
+        return self.here.soon(reads.forms_begun, self.here.session, self.participant_id, self.planned.code)
+
+    @cached_property
+    def threads_soon(self) -> Callable[[], dict[str, list[dict[str, Any]]]]:
+        """The queries that stand here."""
+        return self.here.soon(threads_of, self.here, self.participant_id, **self.place_asked)
+
     @cached_property
     def stored(self) -> reads.Stored:
-        """What is kept of this place, in one statement."""
-        return reads.stored_at(self.here.session, self.participant_id, by=self.here.actor, **self.place_asked)
+        return self.stored_soon()
 
     @property
     def visit(self) -> ParticipantVisit:
@@ -294,7 +313,7 @@ class Spot:
         """Item code -> its queries, as a page draws them."""
         if self.entry is None:
             return {}
-        return threads_of(self.here, self.participant_id, **self.place_asked)
+        return self.threads_soon()
 
     @property
     def asked_about(self) -> dict[int, str]:
@@ -382,12 +401,12 @@ def spot_of(here: Here, code: str, visit: str, instrument: str) -> Spot:
     form = study.definition.instrument(code_of_form)
     if form is None or code_of_form not in planned.instruments:
         raise NotFound
-    participant = participant_by_code(
-        here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
-    )
     language = own.language if here.in_study_words else here.language
-    worded = as_read(here.session, study.id, form, language, own=own.language)
-    spot = Spot(here, participant, planned, worded, repeat)
+    who = here.soon(
+        participant_by_code, here.session, here.the_study, code, by=here.actor, permission=Permission.ENTRY_READ
+    )
+    worded = here.soon(as_read, here.session, study.id, form, language, own=own.language)
+    spot = Spot(here, who(), planned, worded(), repeat)
     if repeat != 1 and spot.entry is None and why_not_repeat(form, repeat, spot.place.begun) is not None:
         raise NotFound
     return spot
@@ -397,6 +416,7 @@ def spot_of(here: Here, code: str, visit: str, instrument: str) -> Spot:
 def form(here: PageInStudy, code: str, visit: str, instrument: str) -> Response:
     """The form to fill in or correct; who may only read sees what is saved."""
     spot = spot_of(here, code, visit, instrument)
+    spot.begin()
     if not spot.place.is_scheduled:
         raise NotFound
     if spot.withheld is not None:

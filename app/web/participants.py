@@ -155,7 +155,11 @@ def participants(here: PageInStudy) -> Response:
     ):
         return _find_page(here, places, find)
     numbers = [row.id for row in found.rows]
-    upcoming = next_visits(here.session, numbers, places.today(here))
+    begun = here.soon
+    coming = begun(next_visits, here.session, numbers, places.today(here))
+    initials = begun(reads.initials_of, here.session, found.rows, by=here.actor) if named else None
+    counted = begun(standing_of, here.session, study, numbers, by=here.actor) if may_ask else None
+    upcoming = coming()
     return show_at(
         here,
         places,
@@ -164,8 +168,8 @@ def participants(here: PageInStudy) -> Response:
         query=query,
         columns=_columns(path, query, named=named, may_ask=may_ask, several=len(places.sites) > 1),
         rows=[_row(here, places, row, upcoming.get(row.id)) for row in found.rows],
-        initials=reads.initials_of(here.session, found.rows, by=here.actor) if named else None,
-        queries=standing_of(here.session, study, numbers, by=here.actor) if may_ask else None,
+        initials=initials() if initials is not None else None,
+        queries=counted() if counted is not None else None,
         filtered=bool(find or status or wanted.site or wanted.asked),
         active=sum(map(bool, (find, status, wanted.site, wanted.asked))),
         newer=address(path, query, after=found.previous) if found.previous else None,
@@ -535,25 +539,34 @@ def show(here: PageInStudy, code: str) -> Response:
     """One participant: where they stand, what comes next, and everything that was done."""
     participant = reads.participant_by_code(here.session, here.the_study, code, by=here.actor)
     assert participant.id is not None
-    places = places_of(here)
     site_id, definition = participant.site_id, here.the_study.definition
-    today = places.today(here, site_id)
     may_read = may(here.actor, Permission.ENTRY_READ, site_id=site_id)
-    visits = visits_of(here.session, participant.id)
-    read = entries_and_drafts(here.session, participant.id, by=here.actor) if may_read else None
-    marks, drafts = read if read is not None else ({}, frozenset())
+    # All at once, in the order in which they are wanted: each waits for none of the others.
+    begun = here.soon
+    planned = begun(visits_of, here.session, participant.id)
+    entered = begun(entries_and_drafts, here.session, participant.id, by=here.actor) if may_read else None
+    consented = begun(consents_of, here.session, participant.id)
+    who = begun(reads.screening_and_initials, here.session, participant, by=here.actor)
+    locked = begun(locks_of, here.session, here.the_study, participant.id) if may_read else None
+    booked = begun(appointments_of, here.session, participant.id, by=here.actor)
+    number = begun(allocation_number, here, participant)
+    unsafe = begun(_safety, here, participant)
+    logged = begun(_recent, here, participant)
+    places, visits = places_of(here), planned()
+    today = places.today(here, site_id)
+    marks, drafts = entered() if entered is not None else ({}, frozenset())
     pairs = states_of(here.session, definition, participant.id) if marks else {}
-    consents = consents_of(here.session, participant.id)
-    screening, initials, wrong, erased = reads.screening_and_initials(here.session, participant, by=here.actor)
+    consents = consented()
+    screening, initials, wrong, erased = who()
     baseline = _baseline(definition, marks)
-    locks = locks_of(here.session, here.the_study, participant.id) if marks else ()
+    locks = locked() if locked is not None and marks else ()
     columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     eligible = screening is None or screening.eligible
     is_open = Status(participant.status) in OPEN
     steps = _steps(here, participant, consents, baseline, stage, eligible=eligible) if is_open else []
     in_error = records_of(here.session, participant.id) if wrong else ()
-    appointments = appointments_of(here.session, participant.id, by=here.actor)
+    appointments = booked()
     end = _end(here.session, participant)
     return show_at(
         here,
@@ -568,7 +581,7 @@ def show(here: PageInStudy, code: str) -> Response:
         since=_since(participant, end),
         end=end,
         may_read_end=may(here.actor, Permission.SAFETY_READ, site_id=site_id),
-        allocation=allocation_number(here, participant),
+        allocation=number(),
         url=_url(here, participant.code),
         initials=initials,
         next_step=_next_step(
@@ -629,11 +642,11 @@ def show(here: PageInStudy, code: str) -> Response:
         learnt_url=f"/{here.the_study.code}/study/unblinding/learnt?participant={participant.code}",
         may_record_error=may(here.actor, Permission.PARTICIPANT_RECORD_ERROR, site_id=site_id),
         in_error=rows_of(here, in_error),
-        safety=_safety(here, participant),
+        safety=unsafe(),
         stands_in_error=bool(in_error) and is_error(in_error[-1].reason),
         why_not_withdraw=_why_not_withdraw(definition, participant),
         level=withdrawal_level(definition, participant.withdrawal_level or ""),
-        recent=_recent(here, participant, places.timezone(site_id)),
+        recent=logged(),
         log_url=f"/{here.the_study.code}/audit?participant={participant.code}"
         if may(here.actor, Permission.AUDIT_READ)
         else "",
@@ -1067,7 +1080,7 @@ def _failure(definition: Study, screening: ScreeningResult | None) -> str:
     return ", ".join(criteria[part] for part in parts) if set(parts) <= set(criteria) else screening.failure_reason
 
 
-def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Mapping[str, Any]] | None:
+def _recent(here: Here, participant: Participant) -> Sequence[Mapping[str, Any]] | None:
     """The last of the log about this participant, for readers of the log and for the coordinators of their site."""
     at_site = [grant.role for grant in here.actor.grants if grant.site_id in (None, participant.site_id)]
     if not may(here.actor, Permission.AUDIT_READ, site_id=participant.site_id) and Role.COORDINATOR not in at_site:
@@ -1077,6 +1090,7 @@ def _recent(here: Here, participant: Participant, timezone: str) -> Sequence[Map
     hidden = withheld_subjects(here.session, here.the_study.definition, participant, by=here.actor)
     theirs = [each for each in found if each["subject"] not in hidden]
     definition = here.the_study.definition
+    timezone = places_of(here).timezone(participant.site_id)
     return told(theirs, definition, timezone, here.language, named=False, names=here.names)[:RECENT]
 
 

@@ -11,7 +11,6 @@ from app.foundation import clock
 from app.foundation.errors import FieldProblem, Invalid
 from app.foundation.partial_dates import ways_to_read
 from app.people import access
-from app.people import reads as people
 from app.people.access import Actor
 from app.people.reads import SiteRow
 from app.rendering import page
@@ -46,7 +45,7 @@ class Places:
 
 def places_of(here: Here) -> Places:
     """The sites this person works at, in one statement; a cookie that names another site chooses nothing."""
-    mine = people.sites_worked_at(here.session, here.the_study.id, by=here.actor)
+    mine = here.my_sites()
     return Places(mine, next((site for site in mine if site.code == here.request.cookies.get("site")), None))
 
 

@@ -9,7 +9,6 @@ from fastapi.responses import HTMLResponse, Response
 from app.dependencies import NEW_STUDY, Here, language_of, masked
 from app.foundation.errors import Invalid, Problem
 from app.foundation.languages import translations
-from app.people import reads as people
 from app.people.access import may
 from app.people.permissions import Permission
 from app.rendering import Flash, NavItem, Viewer, page
@@ -243,9 +242,7 @@ def has_page(definition: Study, below: str) -> bool:
 
 def study_sites(here: Here) -> tuple[tuple[str, str, str], ...]:
     """The sites this person works at in the study: (code, name, timezone)."""
-    wanted = {grant.site_id for grant in here.actor.grants}
-    rows = people.sites_of(here.session, here.the_study.id)
-    return tuple((row.code, row.name, row.timezone) for row in rows if None in wanted or row.id in wanted)
+    return tuple((row.code, row.name, row.timezone) for row in here.my_sites())
 
 
 def _flashes(request: Request, gettext: object) -> tuple[Flash, ...]:

@@ -1,6 +1,6 @@
 """Today: what is due, who is on the way to randomisation, what waits for a signature; and where a study begins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -52,6 +52,7 @@ SHOWN = 25
 WAITED = (Permission.SAFETY_READ, Permission.DATA_UNLOCK)
 LATELY = timedelta(weeks=4)
 """So long somebody who was screened stands among what there is to do; then the list of participants has them."""
+ON_THE_WAY = (Status.CONSENTED, Status.SCREENED)
 WORKS = (Permission.PARTICIPANT_SCREEN, Permission.ENTRY_SAVE, Permission.VISIT_RECORD)
 TO_SIGN = 10  # what was signed makes room for the next
 SIGN_AFTER = "sign_after"  # where the list of what waits for a signature goes on
@@ -111,13 +112,22 @@ def today(here: PageInStudy) -> Response:
     # Whoever only verifies holds no visits and screens nobody: what those who do have to do is not for them.
     works = not may(by, Permission.ENTRY_VERIFY) or any(may(by, each) for each in WORKS)
     begins = first_page and works
-    consents = unsettled(here.session, study, by=by, since=here.now - LATELY, most=SHOWN) if begins else []
-    due = _due(here, by, latest) if works else Page([])
-    lines, earlier = _on_the_way(here, by, latest - LATELY, consents) if begins else ([], {})
+    waits_here = any(may(by, each) for each in WAITED)
+    # All at once, in the order in which they are wanted: none of them waits for another.
+    begun, session = here.soon, here.session
+    consented = begun(unsettled, session, study, by=by, since=here.now - LATELY, most=SHOWN) if begins else None
+    comes = begun(_due, here, by, latest) if works else None
+    newest = begun(newest_of, session, study, ON_THE_WAY, by=by, limit=SHOWN) if begins else None
+    waited = begun(waiting_for, session, study, by=by) if first_page and waits_here else None
+    booked = begun(_booked, here, by, places) if begins else None
+    asked = begun(waiting, session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None
+    consents = consented() if consented is not None else []
+    due = comes() if comes is not None else Page([])
+    lines, earlier = _on_the_way(here, by, latest - LATELY, consents, newest()) if newest is not None else ([], {})
     owed, countersign = _owed(here, places, by) if begins else ([], [])
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     path = f"/{study.code}/today"
-    waits = waiting_for(here.session, study, by=by) if first_page and any(may(by, each) for each in WAITED) else None
+    waits = waited() if waited is not None else None
     unsigned = None
     if may(by, Permission.ENTRY_SIGN) and first_page:
         cursor = here.request.query_params.get(SIGN_AFTER) or None
@@ -129,7 +139,7 @@ def today(here: PageInStudy) -> Response:
         root=f"/{study.code}",
         works=works,
         to_verify=_to_verify(here, by) if first_page else None,
-        booked=_booked(here, by, places) if begins else [],
+        booked=booked() if booked is not None else [],
         due=rows,
         late=sum(1 for row in rows if row["status"] == "late"),
         older=address(path, {}, after=due.next) if due.next else None,
@@ -152,7 +162,7 @@ def today(here: PageInStudy) -> Response:
         deaths=waits.deaths if waits is not None else (),
         clocks=clocks_running(here, places) if first_page else [],
         questionnaires=_questionnaires(here, by) if begins else None,
-        queries=waiting(here.session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None,
+        queries=asked() if asked is not None else None,
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,
@@ -235,7 +245,11 @@ def _visit(here: Here, places: Places, each: DueVisit) -> dict[str, Any]:
 
 
 def _on_the_way(
-    here: Here, by: Actor, since: date, consents: Sequence[Unsettled]
+    here: Here,
+    by: Actor,
+    since: date,
+    consents: Sequence[Unsettled],
+    found: tuple[Mapping[Status, Sequence[ParticipantRow]], bool],
 ) -> tuple[list[OnTheWay], dict[Status, int]]:
     """Those who have consented or are screened, the ready first, and how many of either are left to the list.
 
@@ -244,8 +258,10 @@ def _on_the_way(
     """
     study, session = here.the_study, here.session
     # By code, as they came; by the day they would all be read, for no index knows both.
-    pages, more = newest_of(session, study, (Status.CONSENTED, Status.SCREENED), by=by, limit=SHOWN)
-    filled = progress(session, study, [row.id for row in pages[Status.CONSENTED]])
+    pages, more = found
+    entered = here.soon(progress, session, study, [row.id for row in pages[Status.CONSENTED]])
+    counted = here.soon(count_by_status, session, study, by=by, of=tuple(pages)) if more else None
+    filled = entered()
     lines = [_consented(here, row, filled[row.id]) for row in pages[Status.CONSENTED]]
     lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
     waits = {each.participant_id: each.id for each in consents if each.first}
@@ -257,8 +273,8 @@ def _on_the_way(
     screened += [row for row in newest.values() if row.id not in waits and row.screened_on >= since]
     shown = {Status.CONSENTED: len(lines), Status.SCREENED: len(screened)}
     total = {Status.CONSENTED: len(lines), Status.SCREENED: len(newest)}
-    if more:
-        total = count_by_status(session, study, by=by, of=tuple(pages))
+    if counted is not None:
+        total = counted()
     lines += [_screened(here, row, waits.get(row.id)) for row in screened]
     earlier = {status: total[status] - shown[status] for status in pages}
     if not study.definition.is_allocated:  # whoever has consented takes part, and waits for nothing

@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.audit.models import AuditHead
 from app.foundation.cursors import QuickCursor
-from app.foundation.database import Database, afterwards, end, table_of, undo
+from app.foundation.database import Database, afterwards, end, soon, table_of, undo
 
 HEAD = table_of(AuditHead)
 
@@ -52,6 +52,21 @@ def test_nothing_comes_after_what_is_undone(database: Database) -> None:
         afterwards(session, lambda: seen.append("failed"))
         _ = 1 / 0
     assert seen == []
+
+
+def test_a_read_that_is_begun_finds_what_it_would_find_by_itself(database: Database) -> None:
+    called: list[int] = []
+
+    def plus_one(number: int) -> int:
+        called.append(number)
+        return int(session.execute(select(literal(number) + 1)).scalar_one())
+
+    with database.reading() as session:
+        found = soon(session)(plus_one, 1)
+        assert found() == found() == 2
+    assert called in ([1], [1, 1])
+    with database.writing() as session:
+        assert soon(session)(plus_one, 2)() == 3
 
 
 def test_columns_are_described_as_the_driver_does(database: Database) -> None:

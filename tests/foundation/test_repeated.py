@@ -80,6 +80,7 @@ STATEMENTS: tuple[tuple[str, Callable[[str], Any], tuple[Mapping[str, Any] | Non
         ),
         ({"of_log": "a"}, {"of_log": "none"}, {"of_log": "b"}),
     ),
+    ("a number with decimals", lambda _: select((HEAD.c.size / 2).label("half"), literal(1.5)), (None,) * 4),
     ("what is counted out", lambda _: select(case((HEAD.c.size > 1, "many"), else_="one")), (None,) * 3),
     ("a text", lambda _: text("SELECT size FROM audit_head WHERE log = :log"), ({"log": "a"}, {"log": "b"}) * 2),
     (
