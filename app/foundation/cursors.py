@@ -15,7 +15,7 @@ from typing import Any, Final, Self, overload
 from psycopg import Column, Connection, Cursor, IsolationLevel
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
-from psycopg.generators import execute, pipeline_communicate
+from psycopg.generators import execute, fetch_many, send
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import RowFactory, tuple_row
@@ -149,12 +149,12 @@ class Prepared:
             raise
 
     def _hear(self) -> None:
-        """Take what has arrived; an answer is followed by the sign that it was the whole one."""
-        for found in self._connection.wait(pipeline_communicate(self._pgconn, deque())):
-            if found[0].status == ExecStatus.PIPELINE_SYNC:
-                self._coming.popleft()
-            else:
-                self._coming[0].result = found[-1]
+        """Wait for what comes next; an answer is followed by the sign that it was the whole one."""
+        found = self._connection.wait(fetch_many(self._pgconn))[-1]
+        if found.status == ExecStatus.PIPELINE_SYNC:
+            self._coming.popleft()
+        else:
+            self._coming[0].result = found
 
     def _dumped(self, said: str, values: Mapping[str, Any]) -> tuple[bytes, Any, tuple[bytes, tuple[int, ...]]]:
         text, names, formats = numbered(said)
@@ -172,7 +172,8 @@ class Prepared:
     def _synced(self) -> Coming:
         """What was just sent is something by itself, and answered at once."""
         self._pgconn.pipeline_sync()
-        self._pgconn.flush()
+        if self._pgconn.flush():  # more than the network takes at once
+            self._connection.wait(send(self._pgconn))
         coming = Coming()
         self._coming.append(coming)
         return coming

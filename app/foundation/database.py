@@ -243,7 +243,8 @@ def prepare_sqlite(engine: Engine) -> None:
 def end(session: Session) -> None:
     """End a session of a `Database` before its block does, where it was used: what it changed is committed."""
     _close_open(session)
-    session.info[END](session)
+    if session.in_transaction() or session.new or session.dirty or session.deleted:  # else it has ended already
+        session.info[END](session)
     for act in session.info.pop(AFTER, ()):
         act()
 
