@@ -34,7 +34,7 @@ from app.foundation import clock, idempotency
 from app.foundation.ahead import Soon
 from app.foundation.crypto.passkeys import Place, place_of
 from app.foundation.crypto.secrets import same
-from app.foundation.database import Database, afterwards, end, only_reads, soon, undo
+from app.foundation.database import Database, afterwards, end, leave, only_reads, soon, undo
 from app.foundation.errors import FieldProblem, Invalid, NotAllowed, NotFound, Problem
 from app.foundation.json_parts import members, text_of
 from app.foundation.languages import SOURCE, Names, asked_for, in_language, nearest
@@ -313,6 +313,10 @@ class Here:
     def begin(self) -> None:
         """Begin what every page in a study asks: its shell names the sites."""
         _ = self.my_sites
+
+    def has_read(self) -> None:
+        """All that this page shows is read: the database is done with it while it is put together."""
+        leave(self.session)
 
     @cached_property
     def my_sites(self) -> Callable[[], tuple[people.SiteRow, ...]]:

@@ -79,6 +79,10 @@ def log_config() -> dict[str, Any]:
     return config
 
 
+MADE_MEANWHILE = 10_000
+"""So many objects are made before Python looks for waste again: a few megabytes."""
+
+
 def application() -> FastAPI:
     """The application of the environment's settings, for uvicorn."""
     # Nearly all that is made while starting stays: looking through it for waste, then and ever after, is in vain.
@@ -89,5 +93,7 @@ def application() -> FastAPI:
     settings = Settings()
     made = create_app(settings, open_database(settings), described_after=DESCRIBED_AFTER)
     gc.freeze()
+    # A page makes 700 objects, and Python would look through them for waste at each: 0.4 ms of 12, now 0.15.
+    gc.set_threshold(MADE_MEANWHILE)
     gc.enable()
     return made

@@ -39,10 +39,12 @@ class Asked(BaseException):
 class Ahead:
     """The reads of one session whose answers are on their way."""
 
-    def __init__(self, connection: Connection, settle: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, *, settle: Callable[[], None], leave: Callable[[], None]) -> None:
         self._connection = connection
         self.settle = settle
         """Wait for what nobody wanted in the end: before the transaction ends."""
+        self.leave = leave
+        """Have the transaction end meanwhile: all is read."""
         self._asking = False
         self._first: tuple[Any, Any, Callable[[], Found] | None] | None = None
 

@@ -130,6 +130,18 @@ class Prepared:
         self._pgconn.send_query_prepared(name, sent, self._values.formats, result_format=_TEXT)
         return self._synced()
 
+    def leave(self) -> None:
+        """Send how a transaction that changed nothing ends, where there is one, and do not wait for it.
+
+        Whoever asks something nevertheless begins another.
+        """
+        if self._pgconn.pipeline_status == PipelineStatus.OFF:
+            if self._pgconn.transaction_status != TransactionStatus.INTRANS:
+                return
+            self._pgconn.enter_pipeline_mode()
+        self._pgconn.send_query_params(b"ROLLBACK", None)
+        self._synced()
+
     def answer(self, coming: Coming) -> tuple[PGresult, Rows]:
         """Wait for what was asked ahead; as `ask` gives it."""
         while coming.result is None:

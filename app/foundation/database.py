@@ -305,8 +305,14 @@ def soon(session: Session) -> Soon:
         prepared = connection.info.get(PREPARED)
         if prepared is None or connection.dispatch.before_cursor_execute:
             return once
-        session.ahead = Ahead(connection, prepared.settle)
+        session.ahead = Ahead(connection, settle=prepared.settle, leave=prepared.leave)
     return session.ahead.soon
+
+
+def leave(session: Session) -> None:
+    """All is read: PostgreSQL may end the snapshot of a reading session meanwhile. Nothing elsewhere."""
+    if isinstance(session, Direct) and session.ahead is not None:
+        session.ahead.leave()
 
 
 def plan_by_value(session: Session) -> None:

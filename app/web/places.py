@@ -59,6 +59,7 @@ def show_at(here: Here, places: Places, template: str, *, status_code: int = 200
     sites = [(site.code, site.name, site.timezone) for site in places.sites]
     viewer = viewer_of(here, sites=sites)
     given = {"here_": here, "places": places, **values}
+    here.has_read()
     return page(here.request, template, viewer=viewer, status_code=status_code, names=here.names, **given)
 
 

@@ -258,8 +258,9 @@ def told_all(here: Here, words: Mapping[str, str]) -> dict[str, str]:
 
 def show(here: Here, template: str, *, status_code: int = 200, **values: Any) -> HTMLResponse:
     """A page with its shell."""
-    given = {"here_": here, **values}
-    return page(here.request, template, viewer=viewer_of(here), status_code=status_code, names=here.names, **given)
+    given, viewer = {"here_": here, **values}, viewer_of(here)
+    here.has_read()
+    return page(here.request, template, viewer=viewer, status_code=status_code, names=here.names, **given)
 
 
 def status_of(problem: Problem | None) -> int:
