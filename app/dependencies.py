@@ -330,7 +330,7 @@ class Here:
             raise NotFound
         return self.study
 
-    @property
+    @cached_property
     def language(self) -> str:
         """The language this person reads. Nothing of it depends on an arm."""
         if self.reads is not None:

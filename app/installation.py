@@ -54,8 +54,8 @@ def migrate(database: Database) -> None:
 
 
 DESCRIBED_AFTER = 5.0
-"""Seconds from the start of a server until it makes the document of its JSON doors, before anybody asks for it. To make
-it takes two or three of a processor, which the first pages want for themselves."""
+"""Seconds from the start of a server until it has the document of its JSON doors made, before anybody asks for it. To
+make it takes some of a processor, which the first pages want for themselves."""
 
 
 class OnlyTheKind(logging.Filter):

@@ -1,11 +1,16 @@
 """How is the application built? Middleware, doors, and which problem becomes which status."""
 
+import json
 import logging
+import os
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -41,6 +46,7 @@ from app.dependencies import (
     problem_json,
 )
 from app.foundation import clock
+from app.foundation.crypto.keys import Keyring
 from app.foundation.database import Database
 from app.foundation.errors import Conflict, Invalid, NotAllowed, NotFound, Problem, Refused
 from app.foundation.failures import told
@@ -54,6 +60,7 @@ from app.web import sign_in
 from app.web.shell import problem_page, too_large_page
 
 log = logging.getLogger("equipoise")
+ROOT = Path(__file__).parent.parent
 
 STATUS: dict[type[Problem], tuple[int, str]] = {
     NotFound: (404, "Not found"),
@@ -175,6 +182,8 @@ _DESCRIBING = threading.Lock()
 class Guarded(FastAPI):
     """The application with its guard around everything, its answers to failures and to bodies too large included."""
 
+    _describing: subprocess.Popen[bytes] | None = None
+
     def build_middleware_stack(self) -> ASGIApp:
         return Guard(super().build_middleware_stack(), self.state.settings)
 
@@ -186,12 +195,29 @@ class Guarded(FastAPI):
                     DOCUMENT.update(super().openapi())
         return DOCUMENT
 
+    def describe_elsewhere(self) -> None:
+        """Have another process make the document, which gives way to all others.
+
+        Made here it would take the interpreter from every page for seconds: they took two to four times as long.
+        """
+        with subprocess.Popen([sys.executable, "-m", "app.main"], cwd=ROOT, stdout=subprocess.PIPE) as self._describing:
+            assert self._describing.stdout is not None
+            said = self._describing.stdout.read()
+        if self._describing.returncode == 0:  # else it is made when somebody asks for it
+            with _DESCRIBING:
+                DOCUMENT.update(json.loads(said))
+
+    def stop_describing(self) -> None:
+        """Nobody waits for the document any more."""
+        if self._describing is not None:
+            self._describing.kill()
+
 
 def create_app(settings: Settings, database: Database, *, described_after: float | None = None) -> FastAPI:
     """The whole application on one database.
 
-    `described_after`: seconds from its start until it makes the document of its JSON doors, before anybody asks for it;
-    None makes it when it is asked for.
+    `described_after`: seconds from its start until it has the document of its JSON doors made, before anybody asks for
+    it; None makes it when it is asked for.
     """
 
     @asynccontextmanager
@@ -200,12 +226,13 @@ def create_app(settings: Settings, database: Database, *, described_after: float
         _tell_of_clocks(database, settings)
         early = None
         if described_after is not None:
-            early = threading.Timer(described_after, application.openapi)
+            early = threading.Timer(described_after, application.describe_elsewhere)
             early.daemon = True
             early.start()
         yield
         if early is not None:
             early.cancel()
+            application.stop_describing()
 
     application = Guarded(
         title="Equipoise",
@@ -407,3 +434,8 @@ def _write_down(request: Request, problem: Problem) -> None:
         problem.told(lambda text: in_language(text, SOURCE, names.backwards))
     with database.writing() as session:
         record_refusal(session, study.code if study else None, problem, by=actor, now=clock.now())
+
+
+if __name__ == "__main__":  # what `describe_elsewhere` asks: no database is opened for it, and no key
+    os.nice(19)
+    json.dump(create_app(Settings(), Database(f"sqlite:///{os.devnull}", Keyring(bytes(32)))).openapi(), sys.stdout)

@@ -298,6 +298,7 @@ def weekday(value: date, language: str = "en") -> str:
     return day_in(value, language, weekday=True)
 
 
+@lru_cache(maxsize=8192)
 def moment(value: datetime | None, timezone: str, language: str = "en") -> Markup:
     """`14 Mar 2026 14:02` in the site's zone, with the zone and its offset from UTC on hover."""
     if value is None:

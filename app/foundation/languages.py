@@ -328,6 +328,7 @@ def _full_day(at: re.Match[str], language: str) -> str:
     return format_date(on, "full", locale=language.replace("-", "_"))
 
 
+@lru_cache(maxsize=8192)
 def day_in(value: date, language: str, *, weekday: bool = False) -> str:
     """A day as a page of this language writes it: `14 Mar 2026`, `14. März 2026`, with its weekday if wanted."""
     if language.partition("-")[0] == SOURCE:
