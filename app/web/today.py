@@ -1,6 +1,6 @@
 """Today: what is due, who is on the way to randomisation, what waits for a signature; and where a study begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -118,14 +118,16 @@ def today(here: PageInStudy) -> Response:
     consented = begun(unsettled, session, study, by=by, since=here.now - LATELY, most=SHOWN) if begins else None
     comes = begun(_due, here, by, latest) if works else None
     newest = begun(newest_of, session, study, ON_THE_WAY, by=by, limit=SHOWN) if begins else None
+    counted = begun(count_by_status, session, study, by=by, of=ON_THE_WAY) if begins else dict
     waited = begun(waiting_for, session, study, by=by) if first_page and waits_here else None
     booked = begun(_booked, here, by, places) if begins else None
     asked = begun(waiting, session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None
     consents = consented() if consented is not None else []
     due = comes() if comes is not None else Page([])
-    lines, earlier = _on_the_way(here, by, latest - LATELY, consents, newest()) if newest is not None else ([], {})
-    owed, countersign = _owed(here, places, by) if begins else ([], [])
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
+    since = latest - LATELY
+    lines, earlier = _on_the_way(here, by, since, consents, newest(), counted) if newest is not None else ([], {})
+    owed, countersign = _owed(here, places, by) if begins else ([], [])
     path = f"/{study.code}/today"
     waits = waited() if waited is not None else None
     unsigned = None
@@ -250,6 +252,7 @@ def _on_the_way(
     since: date,
     consents: Sequence[Unsettled],
     found: tuple[Mapping[Status, Sequence[ParticipantRow]], bool],
+    counted: Callable[[], Mapping[Status, int]],
 ) -> tuple[list[OnTheWay], dict[Status, int]]:
     """Those who have consented or are screened, the ready first, and how many of either are left to the list.
 
@@ -259,9 +262,7 @@ def _on_the_way(
     study, session = here.the_study, here.session
     # By code, as they came; by the day they would all be read, for no index knows both.
     pages, more = found
-    entered = here.soon(progress, session, study, [row.id for row in pages[Status.CONSENTED]])
-    counted = here.soon(count_by_status, session, study, by=by, of=tuple(pages)) if more else None
-    filled = entered()
+    filled = progress(session, study, [row.id for row in pages[Status.CONSENTED]])
     lines = [_consented(here, row, filled[row.id]) for row in pages[Status.CONSENTED]]
     lines.sort(key=lambda line: (bool(line.lacking), line.row.code))
     waits = {each.participant_id: each.id for each in consents if each.first}
@@ -273,8 +274,8 @@ def _on_the_way(
     screened += [row for row in newest.values() if row.id not in waits and row.screened_on >= since]
     shown = {Status.CONSENTED: len(lines), Status.SCREENED: len(screened)}
     total = {Status.CONSENTED: len(lines), Status.SCREENED: len(newest)}
-    if counted is not None:
-        total = counted()
+    if more:
+        total = dict(counted())
     lines += [_screened(here, row, waits.get(row.id)) for row in screened]
     earlier = {status: total[status] - shown[status] for status in pages}
     if not study.definition.is_allocated:  # whoever has consented takes part, and waits for nothing
