@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -31,7 +32,7 @@ from app.foundation import database as databases
 from app.foundation.crypto import secrets as passwords
 from app.foundation.crypto.keys import Keyring
 from app.foundation.crypto.packs import COST
-from app.foundation.database import END, Database, Direct
+from app.foundation.database import END, SNAPSHOT, Database, Direct
 from app.signposts import Signposts
 from app.templating import Quick
 from tests import memory
@@ -309,15 +310,15 @@ class OneConnection(Database):
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        with self._session(Session.rollback) as session:
+        with self._session(Session.rollback, {SNAPSHOT: True}) as session:
             yield session
 
-    def _session(self, end: Callable[[Session], None]) -> Session:
+    def _session(self, end: Callable[[Session], None], more: Mapping[str, Any] = MappingProxyType({})) -> Session:
         return Direct(
             self._connection,
             join_transaction_mode="create_savepoint",
             expire_on_commit=False,
-            info={"keys": KEYS, END: end},
+            info={"keys": KEYS, END: end, **more},
         )
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Self, overload
 
-from psycopg import Column, Connection, Cursor, IsolationLevel
+from psycopg import Column, Connection, Cursor, IsolationLevel, ServerCursor
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 from psycopg.generators import execute, fetch_many, send
@@ -95,6 +95,11 @@ class Prepared:
             return QuickCursor(connection, self)
         return Cursor(connection, row_factory=row_factory)
 
+    def server_cursor(self, connection: Connection[Any], name: str, **how: Any) -> ServerCursor[Any]:
+        """The connection's `server_cursor_factory`: what is read so is not asked ahead."""
+        self.settle()
+        return ServerCursor(connection, name, **how)
+
     def ask(self, said: str, values: Mapping[str, Any]) -> tuple[PGresult, Rows]:
         """Execute a statement with `%(name)s` in it: the result, and its rows as Python has them.
 
@@ -110,9 +115,7 @@ class Prepared:
             self._pgconn.send_query_params(text, sent, types, formats, result_format=_TEXT)
         if not begins:
             return self._read(self._answered())
-        coming = self._synced()
-        self.settle()
-        return self.answer(coming)
+        return self.answer(self._synced())
 
     def ask_ahead(self, said: str, values: Mapping[str, Any]) -> Coming | None:
         """Send what is prepared already and do not wait for the answer; None where that cannot be.
@@ -146,6 +149,8 @@ class Prepared:
         """Wait for what was asked ahead; as `ask` gives it."""
         while coming.result is None:
             self._hear()
+        if self._coming and self._coming[-1] is coming:
+            self.settle()
         return self._read(self._checked(coming.result))
 
     def settle(self) -> None:

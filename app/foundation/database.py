@@ -56,6 +56,7 @@ SQLModel.metadata.naming_convention = {
 Model = TypeVar("Model", bound=SQLModel)
 OPEN = "results that are being read"
 END = "how it ends"
+SNAPSHOT = "whether all of it sees the same"
 AFTER = "what is done once it has ended"
 
 
@@ -144,7 +145,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session that is rolled back at the end."""
-        info = {"keys": self.keys, END: self._end_reading}
+        info = {"keys": self.keys, END: self._end_reading, SNAPSHOT: True}
         with (
             Direct(self._reader, expire_on_commit=False, autoflush=False, info=info) as session,
             _nothing_open(session),
@@ -198,6 +199,7 @@ def _engine(url: str) -> Engine:
             prepared = record.info[PREPARED] = Prepared(dbapi_connection)
             dbapi_connection.prepare_threshold = None  # the driver would drop what it did not prepare itself
             dbapi_connection.cursor_factory = prepared.cursor
+            dbapi_connection.server_cursor_factory = prepared.server_cursor
 
         return engine
     engine = create_engine(
@@ -298,7 +300,7 @@ def streamed(session: Session, query: Select[Any], *, batch: int) -> Iterator[Ro
 
 def soon(session: Session) -> Soon:
     """How a read is begun ahead of time: not at all in a session that writes, on SQLite, and while somebody listens."""
-    if not isinstance(session, Direct) or not only_reads(session):
+    if not isinstance(session, Direct) or SNAPSHOT not in session.info:
         return partial
     if session.ahead is None:
         connection = session.connection()
@@ -311,7 +313,7 @@ def soon(session: Session) -> Soon:
 
 def leave(session: Session) -> None:
     """All is read: PostgreSQL may end the snapshot of a reading session meanwhile. Nothing elsewhere."""
-    if isinstance(session, Direct) and session.ahead is not None:
+    if isinstance(session, Direct) and session.ahead is not None and only_reads(session):
         session.ahead.leave()
 
 

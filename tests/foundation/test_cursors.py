@@ -19,7 +19,7 @@ from sqlmodel import Session
 from app.audit.models import AuditHead
 from app.foundation import cursors
 from app.foundation.cursors import Prepared, QuickCursor, numbered
-from app.foundation.database import Database, end, soon, table_of, undo
+from app.foundation.database import Database, end, leave, soon, table_of, undo
 
 HEAD = table_of(AuditHead)
 SIZE_OF = select(HEAD.c.size).where(HEAD.c.log == bindparam("of_log"))
@@ -247,6 +247,36 @@ def test_it_is_sent_at_once_and_asked_no_second_time(known: Database) -> None:
             assert found() == (2, 30)
         assert called == ["begun", "begun", "goes on"]
         assert asked.call_count == 1  # the second of its questions
+
+
+def test_what_is_streamed_meanwhile_is_read_as_ever(known: Database) -> None:
+    with known.reading() as session:
+        found = [soon(session)(plus_one, session, number) for number in range(3)]
+        assert pipeline(session) == PipelineStatus.ON
+        driver: Any = session.connection().connection
+        with driver.cursor("streamed") as streamed:
+            assert streamed.execute("SELECT generate_series(1, 3)").fetchmany(2) == [(1,), (2,)]
+            assert [each() for each in found] == [1, 2, 3]
+            assert streamed.fetchall() == [(3,)]
+        assert soon(session)(plus_one, session, 4)() == 5
+        assert pipeline(session) == PipelineStatus.OFF  # nothing else is on its way
+
+
+def test_a_page_leaves_while_it_is_put_together_and_may_still_ask(known: Database) -> None:
+    with known.reading() as session:
+        first, second = (soon(session)(plus_one, session, number) for number in (1, 2))
+        assert first() == 2
+        leave(session)
+        assert second() == 3
+        assert plus_one(session, 3) == 4
+        leave(session)
+        driver: Any = session.connection().connection.driver_connection
+    assert driver.info.transaction_status is TransactionStatus.IDLE
+    with known.writing() as session:
+        session.execute(insert(HEAD), {"log": "a", "size": 4, "frontier": b"", "root": b""})
+        leave(session)  # one that writes stays
+    with known.reading() as session:
+        assert session.execute(SIZE_OF, {"of_log": "a"}).scalar_one() == 4
 
 
 def test_a_read_that_asks_nothing_is_done_with_and_one_that_raises_raises_at_once(known: Database) -> None:
