@@ -32,6 +32,11 @@ def once(read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Callable
     return cache(partial(read, *args, **kwargs))
 
 
+def known(answer: T) -> Callable[[], T]:
+    """What stands where a read would, when nothing is asked."""
+    return lambda: answer
+
+
 class Asked(BaseException):
     """A read has said what it asks first; when what it finds is wanted it is called again, and goes on."""
 
@@ -60,7 +65,7 @@ class Ahead:
         except Asked as asked:
             first = asked.args
         else:
-            return lambda: found
+            return known(found)
         finally:
             self._asking = False
 

@@ -25,6 +25,7 @@ from app.consent.actions import withdraw_consent
 from app.consent.models import Consent
 from app.consent.reads import consents_of, options_now, reconsent_owed, reconsent_waiting, scans_unverified
 from app.dependencies import ChangeInStudy, Here, LoggedPageInStudy, PageInStudy, database_of, require_password
+from app.foundation.ahead import known
 from app.foundation.errors import Conflict, FieldProblem, Invalid, NotFound, Refused
 from app.foundation.paging import LARGEST_PAGE, every_page
 from app.participants import actions, reads
@@ -157,8 +158,8 @@ def participants(here: PageInStudy) -> Response:
     numbers = [row.id for row in found.rows]
     begun = here.soon
     coming = begun(next_visits, here.session, numbers, places.today(here))
-    initials = begun(reads.initials_of, here.session, found.rows, by=here.actor) if named else None
-    counted = begun(standing_of, here.session, study, numbers, by=here.actor) if may_ask else None
+    initials = begun(reads.initials_of, here.session, found.rows, by=here.actor) if named else known(None)
+    counted = begun(standing_of, here.session, study, numbers, by=here.actor) if may_ask else known(None)
     upcoming = coming()
     return show_at(
         here,
@@ -168,8 +169,8 @@ def participants(here: PageInStudy) -> Response:
         query=query,
         columns=_columns(path, query, named=named, may_ask=may_ask, several=len(places.sites) > 1),
         rows=[_row(here, places, row, upcoming.get(row.id)) for row in found.rows],
-        initials=initials() if initials is not None else None,
-        queries=counted() if counted is not None else None,
+        initials=initials(),
+        queries=counted(),
         filtered=bool(find or status or wanted.site or wanted.asked),
         active=sum(map(bool, (find, status, wanted.site, wanted.asked))),
         newer=address(path, query, after=found.previous) if found.previous else None,
@@ -544,22 +545,24 @@ def show(here: PageInStudy, code: str) -> Response:
     # All at once, in the order in which they are wanted: each waits for none of the others.
     begun = here.soon
     planned = begun(visits_of, here.session, participant.id)
-    entered = begun(entries_and_drafts, here.session, participant.id, by=here.actor) if may_read else None
+    entered = (
+        begun(entries_and_drafts, here.session, participant.id, by=here.actor) if may_read else known(({}, frozenset()))
+    )
     consented = begun(consents_of, here.session, participant.id)
     who = begun(reads.screening_and_initials, here.session, participant, by=here.actor)
-    locked = begun(locks_of, here.session, here.the_study, participant.id) if may_read else None
+    locked = begun(locks_of, here.session, here.the_study, participant.id) if may_read else known(())
     booked = begun(appointments_of, here.session, participant.id, by=here.actor)
     number = begun(allocation_number, here, participant)
     unsafe = begun(_safety, here, participant)
     logged = begun(_recent, here, participant)
     places, visits = places_of(here), planned()
     today = places.today(here, site_id)
-    marks, drafts = entered() if entered is not None else ({}, frozenset())
+    marks, drafts = entered()
     pairs = states_of(here.session, definition, participant.id) if marks else {}
     consents = consented()
     screening, initials, wrong, erased = who()
     baseline = _baseline(definition, marks)
-    locks = locked() if locked is not None and marks else ()
+    locks = locked() if marks else ()
     columns, rows = _matrix(here, participant, visits, marks, pairs, drafts, locks, today)
     stage = stage_that_waits(here, participant)
     eligible = screening is None or screening.eligible

@@ -15,6 +15,7 @@ from app.capture.rules import named_form
 from app.capture.verification.rules import Figures
 from app.consent.reads import Owed, Unsettled, first_owed, unsettled
 from app.dependencies import ChangeInStudy, Here, PageInStudy
+from app.foundation.ahead import known
 from app.foundation.errors import NotAllowed
 from app.foundation.paging import Page
 from app.participants.reads import (
@@ -115,21 +116,20 @@ def today(here: PageInStudy) -> Response:
     waits_here = any(may(by, each) for each in WAITED)
     # All at once, in the order in which they are wanted: none of them waits for another.
     begun, session = here.soon, here.session
-    consented = begun(unsettled, session, study, by=by, since=here.now - LATELY, most=SHOWN) if begins else None
-    comes = begun(_due, here, by, latest) if works else None
+    consented = begun(unsettled, session, study, by=by, since=here.now - LATELY, most=SHOWN) if begins else known([])
+    comes = begun(_due, here, by, latest) if works else known(Page([]))
     newest = begun(newest_of, session, study, ON_THE_WAY, by=by, limit=SHOWN) if begins else None
-    counted = begun(count_by_status, session, study, by=by, of=ON_THE_WAY) if begins else dict
-    waited = begun(waiting_for, session, study, by=by) if first_page and waits_here else None
-    booked = begun(_booked, here, by, places) if begins else None
-    asked = begun(waiting, session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else None
-    consents = consented() if consented is not None else []
-    due = comes() if comes is not None else Page([])
+    counted = begun(count_by_status, session, study, by=by, of=ON_THE_WAY) if begins else known({})
+    waited = begun(waiting_for, session, study, by=by) if first_page and waits_here else known(None)
+    booked = begun(_booked, here, by, places) if begins else known([])
+    asked = begun(waiting, session, study, by=by) if first_page and may(by, Permission.ENTRY_READ) else known(None)
+    consents, due = consented(), comes()
     rows = [{**_visit(here, places, each), "lost": each.participant_status == Status.LOST} for each in due.rows]
     since = latest - LATELY
     lines, earlier = _on_the_way(here, by, since, consents, newest(), counted) if newest is not None else ([], {})
     owed, countersign = _owed(here, places, by) if begins else ([], [])
     path = f"/{study.code}/today"
-    waits = waited() if waited is not None else None
+    waits = waited()
     unsigned = None
     if may(by, Permission.ENTRY_SIGN) and first_page:
         cursor = here.request.query_params.get(SIGN_AFTER) or None
@@ -141,7 +141,7 @@ def today(here: PageInStudy) -> Response:
         root=f"/{study.code}",
         works=works,
         to_verify=_to_verify(here, by) if first_page else None,
-        booked=booked() if booked is not None else [],
+        booked=booked(),
         due=rows,
         late=sum(1 for row in rows if row["status"] == "late"),
         older=address(path, {}, after=due.next) if due.next else None,
@@ -164,7 +164,7 @@ def today(here: PageInStudy) -> Response:
         deaths=waits.deaths if waits is not None else (),
         clocks=clocks_running(here, places) if first_page else [],
         questionnaires=_questionnaires(here, by) if begins else None,
-        queries=asked() if asked is not None else None,
+        queries=asked(),
         timezone=places.timezone(),
         day=places.today(here),
         first_page=first_page,
